@@ -1,0 +1,1 @@
+"""Golden log, dream, integrate, gate, generations. Nothing is built here yet."""

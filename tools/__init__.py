@@ -1,0 +1,1 @@
+"""The MCP tools, one module each: contract, checks, a call into the house, nothing heavy."""
