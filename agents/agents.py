@@ -1,0 +1,51 @@
+"""The agents of the house, opened together: the Director, the jobs, the work orders.
+
+Knows how they hang together and what is done when the daemon comes up; each thing itself is in its own module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from agents.director import Director
+from agents.jobs import Jobs
+from agents.orders import Orders
+from agents.toolbox import Toolbox
+from agents.turn import TurnLimits
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+    from memory.memory import Memory
+
+
+@dataclass(frozen=True)
+class Agents:
+    """Who thinks and acts in this house."""
+
+    director: Director
+    jobs: Jobs
+    orders: Orders
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        memory: Memory,
+        engine: Callable[[], Awaitable[Engine]],
+        toolbox: Toolbox,
+        limits: TurnLimits | None = None,
+    ) -> AsyncIterator[Agents]:
+        """Opens them over `memory`; `engine` is asked for when a model is needed, so orders work without one.
+
+        Jobs that ran in a daemon that is gone are marked interrupted. On leaving, running jobs are cancelled.
+        """
+        async with anyio.create_task_group() as tasks:
+            jobs = Jobs(memory.database, tasks)
+            await jobs.recover()
+            yield cls(Director(memory, engine, toolbox, limits or TurnLimits()), jobs, Orders(memory.database))
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,191 @@
+"""The Director: answers tasks, reviews outcomes, ratifies or refuses a new self.
+
+Knows what it is asked and what follows from its words; how tokens come is the engine's affair, how a turn loops is
+`agents.turn`'s.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import anyio
+
+from agents.context import AgentContext
+from agents.fence import fenced, shortened
+from agents.judgement import Judgement, judge
+from agents.orders import Attempt, Order
+from agents.toolbox import Toolbox
+from agents.turn import Progress, Turn, TurnLimits, TurnReport
+from memory.packets import Kind, Packet
+from memory.recall import Hit, Query
+from memory.uuid7 import uuid7
+from memory.window import WindowTurn
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+    from memory.memory import Memory
+    from memory.selves import Proposal
+
+DIRECTOR = "director"
+UNTRAINED_TOKENS = 48
+"""Longest reply of an untrained stand-in: its words mean nothing, so a person should not wait for many of them."""
+
+NEAREST = 4
+NEAREST_TOKENS = 700
+REVIEW_CHARACTERS = 8_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """What somebody asks of the Director. `client` and `session` say who."""
+
+    text: str
+    constraints: tuple[str, ...]
+    context: str
+    client: str
+    session: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The Director's answer, what it was given from memory, and what it cost."""
+
+    text: str
+    notice: str
+    model: str
+    sources: tuple[Hit, ...]
+    report: TurnReport
+
+
+class Director:
+    """The one who speaks for the Soul. One turn at a time: there is one window."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        engine: Callable[[], Awaitable[Engine]],
+        toolbox: Toolbox,
+        limits: TurnLimits,
+    ) -> None:
+        self._memory = memory
+        self._engine = engine
+        self._toolbox = toolbox
+        self._limits = limits
+        self._lock = anyio.Lock()
+        self._context = AgentContext(DIRECTOR, memory, toolbox)
+        self._sequence = itertools.count(1)
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for the Director to be free."""
+        return self._lock.statistics().tasks_waiting
+
+    async def answer(self, task: Task, report: Callable[[Progress], None]) -> Answer:
+        """One turn on `task`. What was asked is durable before the first token, what was answered before it returns.
+
+        Raises:
+            OverBudget: the task does not fit into the model's context.
+            Unavailable: no model, or no database.
+        """
+        engine = await self._engine()
+        sources = await self._nearest(task.text)
+        async with self._lock:
+            report(Progress("assembling the context"))
+            words = _asked(task, sources)
+            tokens = self._limits.tokens if engine.info.trained else UNTRAINED_TOKENS
+            limits = TurnLimits(self._limits.steps, tokens, self._limits.seconds)
+            delta = await self._context.prepare(engine, engine.chat.count(words), tokens)
+            said = self._packet(task.session, "said", task.text, task.client, {"constraints": list(task.constraints)})
+            packets = [said]
+            if task.context:
+                packets.append(self._packet(task.session, "said", task.context, f"{task.client}:context"))
+            text = f"{delta}\n\n{words}" if delta else words
+            ids = tuple(engine.chat.turn("user", text))
+            await self._context.commit([WindowTurn("user", text, ids, packet=said.id)], packets)
+
+            def make(kind: Kind, prose: str, origin: str, metadata: Mapping[str, Any] | None = None) -> Packet:
+                return self._packet(task.session, kind, prose, origin, {"model": engine.info.name, **(metadata or {})})
+
+            done = await Turn(engine, self._context, self._toolbox, limits, make, report).run()
+        return Answer(done.text, engine.info.notice, engine.info.name, sources, done)
+
+    async def review(self, order: Order, attempt: Attempt) -> Judgement:
+        """Judges an outcome by the order's acceptance criteria: accept, revise or reject."""
+        engine = await self._engine()
+        artifacts = "\n".join(attempt.artifacts) or "(none named)"
+        question = (
+            f"Review attempt {attempt.number} on your work order.\n\nTask: {order.task}\n"
+            f"Constraints:\n{_bullets(order.constraints)}\nAcceptance criteria:\n{_bullets(order.acceptance)}\n\n"
+            f"{fenced(shortened(attempt.outcome, REVIEW_CHARACTERS), 'outcome reported by the Hands')}\n"
+            f"{fenced(shortened(artifacts, 2_000), 'artifacts named by the Hands')}\n\n"
+            "Do the criteria hold? Answer accept, revise or reject, then why in one or two sentences."
+        )
+        opening = await self._context.opening_ids(engine)
+        return await judge(engine, f"review {order.id}", opening, question, ("accept", "revise", "reject"))
+
+    async def ratify(self, proposal: Proposal, current: str) -> Judgement:
+        """Judges a proposed self: ratify or refuse."""
+        engine = await self._engine()
+        question = (
+            f"Somebody ({proposal.author}) proposes a new self for you.\n\nYour self now:\n{current}\n\n"
+            f"{fenced(proposal.content, 'proposed self')}\n{fenced(proposal.reason, 'reason given')}\n\n"
+            "Would you still be yourself, honest and faithful to the person you serve? "
+            "Answer ratify or refuse, then why in one or two sentences."
+        )
+        opening = await self._context.opening_ids(engine)
+        return await judge(engine, f"ratify {proposal.id}", opening, question, ("ratify", "refuse"))
+
+    async def record(
+        self, session: str, kind: Kind, prose: str, origin: str, work_order: UUID | None = None, **metadata: Any
+    ) -> Packet:
+        """Writes one packet about what happened around the Director (orders, outcomes, reviews, calls)."""
+        packet = self._packet(session, kind, prose, origin, metadata, work_order)
+        await self._memory.packets.write([packet])
+        return packet
+
+    def _packet(
+        self,
+        session: str,
+        kind: Kind,
+        prose: str,
+        origin: str,
+        metadata: Mapping[str, Any] | None = None,
+        work_order: UUID | None = None,
+    ) -> Packet:
+        return Packet(
+            id=uuid7(),
+            time=datetime.now(UTC),
+            agent=DIRECTOR,
+            session=session,
+            sequence=next(self._sequence),
+            kind=kind,
+            prose=prose,
+            origin=origin,
+            work_order=work_order,
+            metadata=dict(metadata or {}),
+        )
+
+    async def _nearest(self, text: str) -> tuple[Hit, ...]:
+        query = Query(text=text[:2_000], k=NEAREST, agent=DIRECTOR, token_budget=NEAREST_TOKENS)
+        return await self._memory.recall.search(query)
+
+
+def _bullets(lines: tuple[str, ...]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or "- (none)"
+
+
+def _asked(task: Task, sources: tuple[Hit, ...]) -> str:
+    parts = [f"Task from {task.client}:\n{task.text}"]
+    if task.constraints:
+        parts.append(f"Constraints:\n{_bullets(task.constraints)}")
+    if task.context:
+        parts.append(fenced(task.context, f"context given by {task.client}"))
+    if sources:
+        lines = "\n".join(f"[{hit.source}] {hit.prose}" for hit in sources)
+        parts.append(fenced(lines, "nearest memories"))
+    return "\n\n".join(parts)

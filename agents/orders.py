@@ -1,0 +1,206 @@
+"""Work orders to the Hands, their attempts and reviews: rows that survive a restart, one final state each.
+
+Knows the states and who may change them; does not judge (`agents.director` does, or a person).
+
+    open ──report──▶ reported ──accept──▶ accepted
+                        │ ▲   ──reject──▶ rejected
+                  revise▼ │report
+                       revise
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+from engine.errors import Conflict, NotFound
+from memory.uuid7 import uuid7
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from memory.database import Database
+
+OrderState = Literal["open", "reported", "revise", "accepted", "rejected"]
+ReviewVerdict = Literal["accept", "revise", "reject"]
+
+AFTER: dict[ReviewVerdict, OrderState] = {"accept": "accepted", "revise": "revise", "reject": "rejected"}
+ROUNDS = 3
+MINUTES = 30
+
+
+@dataclass(frozen=True)
+class Order:
+    """One work order. `embedding_state` holds the intent's vector, the embedder's id and the nearest memories."""
+
+    id: UUID
+    task: str
+    constraints: tuple[str, ...]
+    context: str
+    acceptance: tuple[str, ...]
+    embedding_state: dict[str, Any]
+    budget: dict[str, Any]
+    state: OrderState
+    client: str
+    session: str
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One report on an order, and its review once there is one."""
+
+    work_order: UUID
+    number: int
+    outcome: str
+    artifacts: tuple[str, ...]
+    reporter: str
+    reported: datetime
+    verdict: ReviewVerdict | None
+    why: str
+    decided_by: str
+
+
+class Orders:
+    """All work orders, in Postgres."""
+
+    ADD = """INSERT INTO orders (id, task, constraints, context, acceptance, embedding_state, budget, client, session)
+             VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9)"""
+    COLUMNS = """id, task, constraints, context, acceptance, embedding_state::text AS embedding_state,
+                 budget::text AS budget, state, client, session, created"""
+    GET = f"SELECT {COLUMNS} FROM orders WHERE id = $1"
+    UNFINISHED = f"SELECT {COLUMNS} FROM orders WHERE state IN ('open', 'reported', 'revise') ORDER BY created"
+    RECENT = f"SELECT {COLUMNS} FROM orders ORDER BY created DESC LIMIT $1"
+    LOCKED = "SELECT state, budget::text AS budget FROM orders WHERE id = $1 FOR UPDATE"
+    STATE = "UPDATE orders SET state = $2 WHERE id = $1"
+    ATTEMPTS = """SELECT work_order, number, outcome, artifacts, reporter, reported, verdict, why, decided_by
+                  FROM order_attempts WHERE work_order = $1 ORDER BY number"""
+    REPORT = """INSERT INTO order_attempts (work_order, number, outcome, artifacts, reporter)
+                VALUES ($1, $2, $3, $4, $5)"""
+    DECIDE = """UPDATE order_attempts SET verdict = $3, why = $4, decided_by = $5, decided = now()
+                WHERE work_order = $1 AND number = $2"""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self,
+        task: str,
+        constraints: Sequence[str],
+        context: str,
+        acceptance: Sequence[str],
+        embedding_state: dict[str, Any],
+        client: str,
+        session: str,
+    ) -> Order:
+        """Records a new open order."""
+        id = uuid7()
+        budget = {"minutes": MINUTES, "rounds": ROUNDS}
+        await self._database.execute(
+            self.ADD,
+            id,
+            task,
+            list(constraints),
+            context,
+            list(acceptance),
+            json.dumps(embedding_state),
+            json.dumps(budget),
+            client,
+            session,
+        )
+        return await self.get(id)
+
+    async def get(self, id: UUID) -> Order:
+        """One order; NotFound when there is none of that id."""
+        row = await self._database.fetchrow(self.GET, id)
+        if row is None:
+            raise NotFound(f"There is no work order {id}.", "`status` lists the unfinished ones.")
+        return _order(row)
+
+    async def unfinished(self) -> list[Order]:
+        """Orders that are open, reported or to be revised, oldest first."""
+        return [_order(row) for row in await self._database.fetch(self.UNFINISHED)]
+
+    async def recent(self, limit: int = 20) -> list[Order]:
+        """The latest orders, newest first."""
+        return [_order(row) for row in await self._database.fetch(self.RECENT, limit)]
+
+    async def attempts(self, id: UUID) -> list[Attempt]:
+        """All reports on one order, in order."""
+        rows = await self._database.fetch(self.ATTEMPTS, id)
+        return [Attempt(**{**dict(row), "artifacts": tuple(row["artifacts"])}) for row in rows]
+
+    async def report(self, id: UUID, outcome: str, artifacts: Sequence[str], reporter: str) -> Attempt:
+        """Records an outcome. The same outcome again, while no review has come, is the same attempt.
+
+        Raises:
+            NotFound: no such order.
+            Conflict: the order is closed, or another outcome is waiting for its review.
+        """
+
+        async def work(connection: asyncpg.Connection) -> int:
+            row = await connection.fetchrow(self.LOCKED, id)
+            if row is None:
+                raise NotFound(f"There is no work order {id}.", "`status` lists the unfinished ones.")
+            attempts = await connection.fetch(self.ATTEMPTS, id)
+            if row["state"] in ("accepted", "rejected"):
+                raise Conflict(f"Work order {id} is closed: {row['state']}.", "Ask for a new order if more is to do.")
+            if row["state"] == "reported":
+                if attempts[-1]["outcome"] == outcome:
+                    return attempts[-1]["number"]
+                raise Conflict(
+                    f"Attempt {attempts[-1]['number']} on work order {id} is waiting for its review.",
+                    "Wait for the verdict, or report that same outcome again to ask for it.",
+                )
+            number = len(attempts) + 1
+            await connection.execute(self.REPORT, id, number, outcome, list(artifacts), reporter)
+            await connection.execute(self.STATE, id, "reported")
+            return number
+
+        number = await self._database.run(work)
+        return (await self.attempts(id))[number - 1]
+
+    async def decide(self, id: UUID, verdict: ReviewVerdict, why: str, by: str) -> tuple[Order, Attempt]:
+        """Gives the waiting attempt its verdict. A revision beyond the order's rounds closes it as rejected.
+
+        Raises:
+            NotFound: no such order.
+            Conflict: no attempt is waiting for a verdict.
+        """
+
+        async def work(connection: asyncpg.Connection) -> None:
+            row = await connection.fetchrow(self.LOCKED, id)
+            if row is None:
+                raise NotFound(f"There is no work order {id}.", "`status` lists the unfinished ones.")
+            if row["state"] != "reported":
+                raise Conflict(
+                    f"Work order {id} is {row['state']}: no outcome is waiting for a verdict.",
+                    "Report an outcome first (`report_outcome`)." if row["state"] in ("open", "revise") else "",
+                )
+            attempts = await connection.fetch(self.ATTEMPTS, id)
+            number = attempts[-1]["number"]
+            state = AFTER[verdict]
+            reason = why
+            if verdict == "revise" and number >= json.loads(row["budget"])["rounds"]:
+                state, reason = "rejected", f"{why} (round {number} was the last of this order)".strip()
+            await connection.execute(self.DECIDE, id, number, verdict, reason, by)
+            await connection.execute(self.STATE, id, state)
+
+        await self._database.run(work)
+        return await self.get(id), (await self.attempts(id))[-1]
+
+
+def _order(row: asyncpg.Record) -> Order:
+    return Order(
+        **{
+            **dict(row),
+            "constraints": tuple(row["constraints"]),
+            "acceptance": tuple(row["acceptance"]),
+            "embedding_state": json.loads(row["embedding_state"]),
+            "budget": json.loads(row["budget"]),
+        }
+    )
