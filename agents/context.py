@@ -106,17 +106,15 @@ class AgentContext:
         self._window = replace(self._window, opening=told, turns=(*self._window.turns, *turns))
 
     async def missing(self, engine: Engine) -> list[int]:
-        """Ids of the window that the engine's context does not hold yet; an engine that knows nothing gets all of it."""
+        """Ids of the window that the engine's context does not hold yet; after a restart that is all of them."""
         ids = self.window.ids
-        held = engine.ids(self.agent) if engine.exists(self.agent) else None
-        if held is None or list(held) != ids[: len(held)]:
-            shared = 0 if held is None else next((n for n, (a, b) in enumerate(zip(held, ids)) if a != b), len(ids))
-            if held is None or shared == 0:
-                await engine.start(self.agent, [])
-                return ids
-            await engine.truncate(self.agent, min(shared, len(held)))
-            return ids[min(shared, len(held)) :]
-        return ids[len(held) :]
+        held = engine.ids(self.agent) if engine.exists(self.agent) else ()
+        shared = next((n for n, pair in enumerate(zip(held, ids, strict=False)) if pair[0] != pair[1]), len(held))
+        if not held or shared == 0:
+            await engine.start(self.agent, [])
+        elif shared < len(held):
+            await engine.truncate(self.agent, shared)
+        return ids[shared:]
 
     async def flush(self, engine: Engine) -> None:
         """Lets go of the window by hand; self, notebook and mounts are folded into the new opening."""
@@ -168,6 +166,4 @@ def _opening_text(now: Told) -> str:
 
 
 def _rendered(engine: Engine, turns: Sequence[WindowTurn]) -> list[WindowTurn]:
-    return [
-        replace(turn, ids=tuple(engine.chat.turn(turn.role, turn.content, turn.name or None))) for turn in turns
-    ]
+    return [replace(turn, ids=tuple(engine.chat.turn(turn.role, turn.content, turn.name or None))) for turn in turns]

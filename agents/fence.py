@@ -8,7 +8,7 @@ CLOSING = re.compile(r"<(\s*/?\s*data)\b", re.IGNORECASE)
 
 
 def fenced(text: str, origin: str) -> str:
-    """`text` between <data> marks that name its origin; marks inside the text are broken so that it cannot end the fence."""
+    """`text` between <data> marks that name its origin; marks inside it are broken, so that it cannot end the fence."""
     body = CLOSING.sub(r"‹\1", text)
     name = re.sub(r"[^\w .:/-]", "", origin)[:80]
     return f'<data origin="{name}">\n{body}\n</data>'

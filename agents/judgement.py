@@ -37,7 +37,9 @@ class Judgement:
         return f"{self.choice} ({', '.join(f'{name} {p:.2f}' for name, p in self.probabilities.items())})"
 
 
-async def judge(engine: Engine, context: str, opening: Sequence[int], question: str, options: Sequence[str]) -> Judgement:
+async def judge(
+    engine: Engine, context: str, opening: Sequence[int], question: str, options: Sequence[str]
+) -> Judgement:
     """Asks for one of `options` in a side context that is dropped afterwards; the agent's own window stays as it is."""
     chat = engine.chat
     asked = [*opening, *chat.turn("user", question), *chat.reply_start()]

@@ -22,7 +22,6 @@ from memory.uuid7 import uuid7
 
 if TYPE_CHECKING:
     import asyncpg
-
     from memory.database import Database
 
 OrderState = Literal["open", "reported", "revise", "accepted", "rejected"]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
+from memory.packets import Packet
 
 from agents.context import AgentContext
 from agents.fence import fenced, shortened
 from agents.toolbox import Toolbox
 from engine.events import Finished, Prefill, Token
 from engine.sampling import Sampling
-from memory.packets import Packet
 from memory.window import WindowTurn
 
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ class Turn:
     async def _call(self, name: str, arguments: dict[str, Any], signature: str, repeated: bool) -> None:
         self._report(Progress(f"calling {name}", self._written))
         if repeated:
-            await self._commit_result(name, "You made this very call before in this turn. Answer with what you have.", ok=False)
+            await self._commit_result(
+                name, "You made this very call before in this turn. Answer with what you have.", ok=False
+            )
             return
         result, ok = await self._toolbox.call(name, arguments)
         await self._commit_result(name, result, ok, call=signature)

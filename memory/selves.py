@@ -73,7 +73,8 @@ class Selves:
     VERSION = "SELECT version, content, reason, author, created FROM selves WHERE version = $1"
     HISTORY = "SELECT version, content, reason, author, created FROM selves ORDER BY version DESC LIMIT $1"
     ADD = "INSERT INTO selves (version, content, reason, author) VALUES ($1, $2, $3, $4)"
-    FIRST = "INSERT INTO selves (version, content, reason, author) VALUES (1, $1, 'the first self', 'soul') ON CONFLICT DO NOTHING"
+    FIRST = """INSERT INTO selves (version, content, reason, author) VALUES (1, $1, 'the first self', 'soul')
+               ON CONFLICT DO NOTHING"""
     PROPOSE = "INSERT INTO self_proposals (id, base_version, content, reason, author) VALUES ($1, $2, $3, $4, $5)"
     PROPOSAL = """SELECT id, base_version, content, reason, author, created, verdict, why, decided_by, version
                   FROM self_proposals WHERE id = $1"""

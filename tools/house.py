@@ -18,9 +18,10 @@ import anyio
 from engine.errors import SoulError, StillLoading, Unavailable
 
 if TYPE_CHECKING:
-    from agents.agents import Agents
     from engine.engine import Engine
     from memory.memory import Memory
+
+    from agents.agents import Agents
 
 T = TypeVar("T")
 State = Literal["waiting", "loading", "ready", "failed", "closed"]
@@ -108,7 +109,11 @@ class Part(Generic[T]):
                 self._fail(error)
             except Exception as error:
                 # Whatever a library throws while a part opens must not take the other parts down.
-                self._fail(Unavailable(f"{type(error).__name__}: {error}", "See logs/daemon.log; `soul doctor` checks every part."))
+                self._fail(
+                    Unavailable(
+                        f"{type(error).__name__}: {error}", "See logs/daemon.log; `soul doctor` checks every part."
+                    )
+                )
             await self._wanted.wait()
             self._wanted = anyio.Event()
 
@@ -135,6 +140,9 @@ class House:
     agents: Part[Agents] = field(default_factory=lambda: Part["Agents"]("Director"))
     started: float = field(default_factory=time.time)
     """Unix time, seconds."""
-    read_only: bool = False
-    toolsets: frozenset[str] = frozenset()
-    """Names of the toolsets offered; empty means all."""
+    version: str = ""
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text` for the Director; estimated from above by its bytes while no model is loaded."""
+        engine = self.engine.peek()
+        return engine.chat.count(text) if engine is not None else -(-len(text.encode()) // 3)

@@ -1,0 +1,47 @@
+"""Placing a work order: the intent as words and as a vector, with what memory holds nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from memory.recall import Query
+
+if TYPE_CHECKING:
+    from memory.memory import Memory
+
+    from agents.agents import Agents
+    from agents.orders import Order
+
+NEAREST = 3
+NEAREST_CHARACTERS = 300
+
+
+async def place(
+    memory: Memory, agents: Agents, task: str, constraints: Sequence[str], context: str, client: str, session: str
+) -> Order:
+    """Records an order with its embedding state and the packet that remembers it.
+
+    `embedding_state` is `{embedder, dimension, vector, nearest: [{id, source, score, prose}]}`; without an embedder
+    the vector is empty and the nearest memories come by keyword.
+    """
+    hits = await memory.recall.search(Query(text=task[:2_000], k=NEAREST))
+    vector = await memory.recall.embed(task)
+    state: dict[str, Any] = {
+        "embedder": memory.embedder.id if memory.embedder is not None else "",
+        "dimension": len(vector) if vector is not None else 0,
+        "vector": [round(float(x), 6) for x in vector] if vector is not None else [],
+        "nearest": [
+            {"id": str(hit.id), "source": hit.source, "score": hit.score, "prose": hit.prose[:NEAREST_CHARACTERS]}
+            for hit in hits
+        ],
+    }
+    acceptance = [
+        "The task is done as asked.",
+        *(f"Kept: {rule}" for rule in constraints),
+        "The outcome says what was done, what was seen, and names what was made or changed.",
+    ]
+    order = await agents.orders.add(task, constraints, context, acceptance, state, client, session)
+    words = "\n".join([f"Work order: {task}", *(f"- {rule}" for rule in constraints)])
+    await agents.director.record(session, "order", words, client, order.id)
+    return order

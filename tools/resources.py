@@ -1,0 +1,144 @@
+"""The resources: what a client may read without a call: self, notebook, corpora, single memories, agents, status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+
+from engine.errors import NotFound, SoulError
+from tools.check import identifier
+from tools.house import House
+from tools.mount_corpus import card
+from tools.status import survey
+
+JSON = "application/json"
+TEXT = "text/plain"
+
+
+def add_resources(server: MCPServer[Any], house: House) -> None:
+    """Registers all resources on `server`."""
+
+    @server.resource(
+        "soul://self", name="self", description="The self in force: the Soul's own system prompt.", mime_type=TEXT
+    )
+    async def the_self() -> str:
+        async def read() -> str:
+            now = await (await house.memory.get()).selves.current()
+            return f"[version {now.version}, {now.created:%Y-%m-%d %H:%M}, by {now.author}]\n\n{now.content}"
+
+        return await _read(read)
+
+    @server.resource("soul://notebook", name="notebook", description="The notebook as it stands.", mime_type=TEXT)
+    async def the_notebook() -> str:
+        async def read() -> str:
+            now = await (await house.memory.get()).notebook.current()
+            return f"[version {now.version}, {now.tokens:,} tokens]\n\n{now.content or '(empty)'}"
+
+        return await _read(read)
+
+    @server.resource(
+        "soul://corpora", name="corpora", description="All corpora, and which are mounted.", mime_type=TEXT
+    )
+    async def the_corpora() -> str:
+        async def read() -> str:
+            infos = await (await house.memory.get()).corpora.list()
+            blocks = [("[mounted] " if info.mounted else "") + card(info) for info in infos]
+            return "\n\n".join(blocks) or "No corpus yet. `soul corpus add NAME PATH` makes one."
+
+        return await _read(read)
+
+    @server.resource(
+        "soul://memory/{id}", name="memory", description="One memory, whole, with its origin.", mime_type=TEXT
+    )
+    async def one_memory(id: str) -> str:
+        async def read() -> str:
+            packet = await (await house.memory.get()).packets.get(identifier(id, "id", "recall gives them."))
+            where = (
+                f"corpus {packet.corpus}" if packet.corpus else f"agent {packet.agent}, session {packet.session or '-'}"
+            )
+            head = f"[{packet.kind}, {packet.time:%Y-%m-%d %H:%M:%S}, origin {packet.origin or '-'}, {where}]"
+            meta = json.dumps(dict(packet.metadata), ensure_ascii=False, default=str)
+            return f"{head}\n{meta}\n\n{packet.prose}"
+
+        return await _read(read)
+
+    @server.resource(
+        "soul://orders/{id}",
+        name="order",
+        description="One work order with attempts, reviews and vector.",
+        mime_type=JSON,
+    )
+    async def one_order(id: str) -> str:
+        async def read() -> str:
+            orders = (await house.agents.get()).orders
+            key = identifier(id, "id", "invoke_agent(agent='hands') gives them.")
+            order, attempts = await orders.get(key), await orders.attempts(key)
+            return _json({**vars(order), "attempts": [vars(attempt) for attempt in attempts]})
+
+        return await _read(read)
+
+    @server.resource(
+        "soul://agents", name="agents", description="Who can be invoked, and what they are doing.", mime_type=JSON
+    )
+    async def the_agents() -> str:
+        engine, agents = house.engine.peek(), house.agents.peek()
+        director = {
+            "name": "director",
+            "role": "director",
+            "runs_on": "mlx",
+            "model": engine.info.name if engine else house.engine.progress,
+            "context_tokens": engine.info.context_tokens if engine else None,
+            "tokens_held": len(engine.ids("director")) if engine and engine.exists("director") else 0,
+            "waiting": agents.director.waiting if agents else None,
+        }
+        hands = {"name": "hands", "role": "hands", "runs_on": "client", "orders_close_with": "report_outcome"}
+        return _json([director, hands])
+
+    @server.resource(
+        "soul://generations", name="generations", description="The weights in force and their lineage.", mime_type=JSON
+    )
+    async def the_generations() -> str:
+        async def read() -> str:
+            info = (await house.engine.get(0)).info
+            return _json(
+                [{"generation": "anchor", "current": True, "model": info.name, "fingerprint": info.fingerprint}]
+            )
+
+        return await _read(read)
+
+    @server.resource(
+        "soul://budget",
+        name="budget",
+        description="Memory: weights, KV bytes per token, contexts that fit.",
+        mime_type=JSON,
+    )
+    async def the_budget() -> str:
+        async def read() -> str:
+            engine = await house.engine.get(0)
+            return _json(engine.budget())
+
+        return await _read(read)
+
+    @server.resource("soul://status", name="status", description="What is going on, as data.", mime_type=JSON)
+    async def the_status() -> str:
+        async def read() -> str:
+            return _json(await survey(house))
+
+        return await _read(read)
+
+
+async def _read(read: Callable[[], Awaitable[str]]) -> str:
+    try:
+        return await read()
+    except NotFound as error:
+        raise ResourceNotFoundError(str(error)) from error
+    except SoulError as error:
+        raise ResourceError(str(error)) from error
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=1, default=str)

@@ -1,0 +1,133 @@
+"""status: what is going on in the house, for a model to read; the same survey as soul://status."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import SoulError
+from tools.contract import READS, SoulTool
+from tools.house import House
+
+if TYPE_CHECKING:
+    from memory.memory import Memory
+
+    from agents.agents import Agents
+
+DESCRIPTION = (
+    "What is going on: parts and how far they have loaded, model, memory, mounted corpora, open work orders and jobs."
+)
+
+
+def tool(house: House) -> SoulTool:
+    """The tool, bound to its house."""
+
+    async def status() -> str:
+        return in_words(await survey(house))
+
+    return SoulTool.make(
+        house,
+        status,
+        title="Status",
+        description=DESCRIPTION,
+        annotations=READS,
+        recorded=False,
+    )
+
+
+async def survey(house: House) -> dict[str, Any]:
+    """Everything worth knowing, as JSON data. Never waits for a part that is not there, never fails because of one."""
+    parts: dict[str, Any] = {
+        part.name: {"state": part.state, "progress": part.progress, "loaded_s": part.loaded_s}
+        for part in (house.memory, house.engine, house.agents)
+    }
+    found: dict[str, Any] = {
+        "version": house.version,
+        "home": str(house.home),
+        "up_s": round(time.time() - house.started, 1),
+        "parts": parts,
+    }
+    engine = house.engine.peek()
+    if engine is not None:
+        info = engine.info
+        found["model"] = {
+            "name": info.name,
+            "parameters": info.parameters,
+            "context_tokens": info.context_tokens,
+            "trained": info.trained,
+            "notice": info.notice,
+            "fingerprint": info.fingerprint,
+        }
+    memory, agents = house.memory.peek(), house.agents.peek()
+    for name, ask in (("memory", _memory), ("agents", _agents)):
+        holder = memory if name == "memory" else agents
+        if holder is None:
+            continue
+        try:
+            found[name] = await ask(holder)  # type: ignore[operator]
+        except SoulError as error:
+            found[name] = {"error": str(error)}
+    return found
+
+
+async def _memory(memory: Memory) -> dict[str, Any]:
+    notebook = await memory.notebook.current()
+    return {
+        "packets": await memory.packets.count(),
+        "vectors_owed": await memory.packets.owed(),
+        "embedder": memory.embedder.id if memory.embedder is not None else None,
+        "mounted": list(await memory.corpora.mounted("director")),
+        "corpora": [info.name for info in await memory.corpora.list()],
+        "notebook": {"version": notebook.version, "tokens": notebook.tokens},
+        "self_version": (await memory.selves.current()).version,
+        "self_proposals": [str(proposal.id) for proposal in await memory.selves.pending()],
+    }
+
+
+async def _agents(agents: Agents) -> dict[str, Any]:
+    return {
+        "jobs_running": agents.jobs.running,
+        "waiting_for_director": agents.director.waiting,
+        "orders": [
+            {"id": str(order.id), "state": order.state, "task": order.task[:120]}
+            for order in await agents.orders.unfinished()
+        ],
+    }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """The survey as lines of text."""
+    lines = [f"Soul {found['version']}, up {found['up_s']:.0f} s, home {found['home']}"]
+    lines += [f"{name}: {part['progress']}" for name, part in found["parts"].items()]
+    if model := found.get("model"):
+        size = f"{model['parameters'] / 1e6:,.1f}M parameters, context {model['context_tokens']:,} tokens"
+        lines.append(f"model: {model['name']}, {size}")
+        if model["notice"]:
+            lines.append(f"notice: {model['notice']}")
+    if memory := found.get("memory"):
+        lines += _memory_in_words(memory)
+    if agents := found.get("agents"):
+        lines += _agents_in_words(agents)
+    return "\n".join(lines)
+
+
+def _memory_in_words(memory: dict[str, Any]) -> list[str]:
+    if "error" in memory:
+        return [f"memory: {memory['error']}"]
+    owed = f", {memory['vectors_owed']} vectors owed" if memory["vectors_owed"] else ""
+    notebook = memory["notebook"]
+    return [
+        f"memory: {memory['packets']:,} packets{owed}, embedder {memory['embedder'] or 'none (keyword only)'}",
+        f"mounted: {', '.join(memory['mounted']) or 'none'} (corpora: {', '.join(memory['corpora']) or 'none'})",
+        f"notebook: version {notebook['version']}, {notebook['tokens']:,} tokens; self: version {memory['self_version']}",
+        *(f"self proposal waiting for a decision: {id}" for id in memory["self_proposals"]),
+    ]
+
+
+def _agents_in_words(agents: dict[str, Any]) -> list[str]:
+    if "error" in agents:
+        return [f"agents: {agents['error']}"]
+    return [
+        f"jobs running: {agents['jobs_running']}, waiting for the Director: {agents['waiting_for_director']}",
+        *(f"work order {order['id']} {order['state']}: {order['task']}" for order in agents["orders"]),
+    ]
