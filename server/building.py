@@ -1,0 +1,129 @@
+"""How the parts of the house are opened: memory over the database, the model, the agents.
+
+Knows the order and the imports; does not know who asks for the parts. Nothing heavy is imported here at the top:
+libraries are imported on worker threads once the first client has its answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from engine.errors import MissingExtra
+from server.settings import Settings
+from tools.house import House, Part
+
+if TYPE_CHECKING:
+    from agents.agents import Agents
+    from engine.engine import Engine
+    from memory.embedder import Embedder
+    from memory.memory import Memory
+
+log = structlog.get_logger()
+
+NEVER = float("inf")
+
+
+async def hold(house: House, settings: Settings) -> None:
+    """Opens all parts and holds them until cancelled; then closes them in reverse, the database last."""
+    parts: list[tuple[Part[Any], Callable[[Part[Any]], AbstractAsyncContextManager[Any]]]] = [
+        (house.memory, lambda part: open_memory(part, house, settings)),
+        (house.engine, lambda part: open_engine(part, settings)),
+        (house.agents, lambda part: open_agents(house)),
+    ]
+    held: list[tuple[anyio.CancelScope, anyio.Event]] = []
+
+    async def keep(part: Part[Any], opener: Callable[[Part[Any]], AbstractAsyncContextManager[Any]]) -> None:
+        # Shielded, so that a stop reaches the parts one after the other and not all at once.
+        scope, closed = anyio.CancelScope(shield=True), anyio.Event()
+        held.append((scope, closed))
+        try:
+            with scope:
+                await part.run(opener)
+        finally:
+            closed.set()
+
+    async with anyio.create_task_group() as tasks:
+        for part, opener in parts:
+            tasks.start_soon(keep, part, opener, name=f"part {part.name}")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                for scope, closed in reversed(held):
+                    scope.cancel()
+                    await closed.wait()
+
+
+@asynccontextmanager
+async def open_memory(part: Part[Memory], house: House, settings: Settings) -> AsyncIterator[Memory]:
+    """The database, then the memory over it."""
+    part.report("starting the database")
+    await imported("asyncpg", "numpy", "memory.database", "memory.memory")
+    from memory.database import Database, DatabaseConfig
+    from memory.memory import Memory
+
+    config = DatabaseConfig(home=settings.home, url=settings.database_url)
+    async with Database.open(config, part.report) as database:
+        part.report("loading the embedder")
+        embedder = await anyio.to_thread.run_sync(_embedder)
+        async with Memory.open(database, embedder, house.allowed_roots) as memory:
+            yield memory
+
+
+def _embedder() -> Embedder | None:
+    """The default embedder, or None where it is not installed: memory then works by keyword alone."""
+    from memory.embedder import default_embedder
+
+    try:
+        return default_embedder()
+    except MissingExtra as missing:
+        log.warning("no embedder", fact=missing.fact, remedy=missing.remedy)
+        return None
+
+
+@asynccontextmanager
+async def open_engine(part: Part[Engine], settings: Settings) -> AsyncIterator[Engine]:
+    """The model. Loading and downloading report to the part."""
+    part.report("importing")
+    await imported("engine.engine")
+    from engine.engine import Engine, EngineConfig
+
+    config = EngineConfig(
+        home=settings.home,
+        model=settings.model,
+        adapter=settings.adapter,
+        download=settings.download,
+        prefill_chunk=settings.prefill_chunk,
+        context_tokens=settings.context_tokens,
+    )
+    async with Engine.open(config, part.report) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def open_agents(house: House) -> AsyncIterator[Agents]:
+    """The agents, over memory; they ask for the model when they think, so orders and jobs work without one."""
+    await imported("agents.agents", "tools.toolbox")
+    from agents.agents import Agents
+    from tools.toolbox import director_toolbox
+
+    memory = await house.memory.get(NEVER)
+    async with Agents.open(memory, lambda: house.engine.get(), director_toolbox(house)) as agents:
+        yield agents
+
+
+async def imported(*names: str) -> None:
+    """Imports modules on a worker thread, one at a time, so that clients are answered meanwhile."""
+    async with _importing:
+        for name in names:
+            await anyio.to_thread.run_sync(importlib.import_module, name)
+
+
+_importing = anyio.Lock()

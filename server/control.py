@@ -1,0 +1,140 @@
+"""Orders to the daemon that no MCP tool offers: stop, status, corpora with progress, the person's word on the self.
+
+A connection whose hello names a `control` sends nothing else and gets JSON lines: any number of `{"progress": …}`,
+then one `{"result": …}` or `{"error": {"fact", "remedy"}}`. Knows the orders; the things ordered are the house's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import anyio
+import structlog
+
+from engine.errors import InvalidInput, NotFound, SoulError
+from server import VERSION, paths
+from server.wire import Hello, Wire
+
+if TYPE_CHECKING:
+    from server.serving import Serving
+
+log = structlog.get_logger()
+
+LOADING_S = 120.0
+"""How long an order of a person waits for a part that is still loading."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order: its arguments, the daemon, and where progress goes."""
+
+    serving: Serving
+    arguments: dict[str, Any]
+    progress: Callable[[str, float | None], Awaitable[None]]
+    """(what is done now, fraction 0..1 or None)"""
+
+    def text(self, name: str) -> str:
+        """A required argument; InvalidInput when it is missing."""
+        value = self.arguments.get(name)
+        if not isinstance(value, str) or not value:
+            raise InvalidInput(f"This order needs `{name}`.", "See `soul --help`.")
+        return value
+
+
+Obey = Callable[[Order], Awaitable[Any]]
+ORDERS: dict[str, Obey] = {}
+
+
+def order(name: str) -> Callable[[Obey], Obey]:
+    """Registers a function as what the order `name` does. Its result must be JSON or dataclasses."""
+
+    def register(obey: Obey) -> Obey:
+        ORDERS[name] = obey
+        return obey
+
+    return register
+
+
+async def obey(serving: Serving, wire: Wire, said: Hello) -> None:
+    """Carries one order out and answers it; a client that leaves meanwhile cancels it."""
+
+    async def progress(detail: str, fraction: float | None) -> None:
+        await wire.send_json({"progress": {"detail": detail, "fraction": fraction}})
+
+    async def carry_out() -> None:
+        try:
+            await wire.send_json(await _answer(serving, said, progress))
+        except anyio.BrokenResourceError:
+            log.info("the one who ordered is gone", order=said.control)
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(carry_out)
+        while await wire.receive() is not None:
+            pass  # nothing more is expected; the end of the stream is what matters
+        tasks.cancel_scope.cancel()
+
+
+async def _answer(
+    serving: Serving, said: Hello, progress: Callable[[str, float | None], Awaitable[None]]
+) -> dict[str, Any]:
+    import server.orders  # noqa: F401 - registers the orders on the parts of the house
+
+    try:
+        carry_out = ORDERS.get(said.control)
+        if carry_out is None:
+            raise NotFound(f"There is no order `{said.control}`.", f"Orders: {', '.join(sorted(ORDERS))}.")
+        return {"result": plain(await carry_out(Order(serving, said.arguments, progress)))}
+    except SoulError as error:
+        return {"error": {"fact": error.fact, "remedy": error.remedy, "kind": type(error).__name__}}
+    except Exception as error:
+        log.exception("an order failed", order=said.control)
+        return {"error": {"fact": f"{type(error).__name__}: {error}", "remedy": "See logs/daemon.log.", "kind": ""}}
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: dataclasses become objects, times and ids become text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path | UUID):
+        return str(value)
+    return value
+
+
+@order("stop")
+async def stop(given: Order) -> Any:
+    """Makes the daemon leave; the caller waits for the lock to be free."""
+    given.serving.stop("soul stop")
+    return {"pid": os.getpid()}
+
+
+@order("status")
+async def status(given: Order) -> Any:
+    """What the daemon is, who is connected, and how far each part has come."""
+    serving = given.serving
+    house = serving.house
+    return {
+        "pid": os.getpid(),
+        "version": VERSION,
+        "home": paths.display(str(house.home)),
+        "socket": paths.display(paths.socket_path(str(house.home))),
+        "http": serving.http_url,
+        "started": house.started,
+        "clients": [asdict(one) for one in serving.presence.clients if not one.name.startswith("soul ")],
+        "parts": {
+            part.name: {"state": part.state, "progress": part.progress, "loaded_s": part.loaded_s}
+            for part in (house.memory, house.engine, house.agents)
+        },
+    }

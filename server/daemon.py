@@ -1,0 +1,84 @@
+"""The start of the daemon: claims the home first, imports the rest after.
+
+Knows the order of a start and what a failed one says. What runs then is `server.serving`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import Conflict, SoulError
+from server import VERSION, paths
+from server.claim import Claim
+from server.starting import EXIT_CONFLICT
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+    from tools.house import House
+
+
+def main() -> int:
+    """`soul daemon`: what the bridge starts, detached; the exit status."""
+    try:
+        return run(paths.home_folder())
+    except SoulError as error:
+        print(f"error: {error.fact}\n{error.remedy}", file=sys.stderr)  # noqa: T201 - the bridge reads it there
+        return EXIT_CONFLICT if isinstance(error, Conflict) else 1
+
+
+def run(
+    home: str,
+    flags: dict[str, Any] | None = None,
+    *,
+    foreground: bool = False,
+    http: bool = False,
+    stdio: bool = False,
+    make_server: Callable[[House], MCPServer[Any]] | None = None,
+) -> int:
+    """Runs the daemon of a home until it is told to leave or has been idle for long; the exit status.
+
+    Args:
+        home: Absolute path of the home.
+        flags: Settings from the command line.
+        foreground: Whether a person looks at stderr; then it does not leave when idle.
+        http: Whether to offer /mcp, /sse and the status page.
+        stdio: Whether to serve one client over this process's stdin and stdout, and leave with it.
+        make_server: Makes the MCP server of a house; `tools.registry.create_server` unless a test adds to it.
+
+    Raises:
+        Conflict: another daemon has this home.
+        SoulError: a setting is wrong, the home cannot be used, or HTTP cannot be offered.
+    """
+    claim = Claim.take(home)
+    try:
+        # Imported only now: clients already find the socket and wait there.
+        from server import settings
+
+        loaded = settings.load(home, flags)
+
+        import anyio
+        import structlog
+
+        from server import logs
+        from server.serving import Serving
+
+        logs.configure(Path(paths.logs_folder(home)), loaded.settings.log_level, foreground=foreground)
+        log = structlog.get_logger()
+        log.info("daemon starts", pid=os.getpid(), version=VERSION, home=paths.display(home))
+        serving = Serving(loaded, claim, make_server or _tools, foreground=foreground, http=http, stdio=stdio)
+        anyio.run(serving.run)
+        log.info("daemon leaves", pid=os.getpid())
+    finally:
+        claim.release()
+    return 0
+
+
+def _tools(house: House) -> MCPServer[Any]:
+    from tools.registry import create_server
+
+    return create_server(house, version=VERSION)

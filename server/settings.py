@@ -1,0 +1,245 @@
+"""The settings of one daemon: one frozen object, and where each value came from.
+
+Built-in default, then `config.toml` in the home, then SOUL_* variables, then flags. Knows types, limits and names;
+does not know what the values are for.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import InvalidInput
+from server import paths
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
+TOOLSETS = ("memory", "agents", "self")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of the daemon. Folders are absolute."""
+
+    home: Path
+    model: str | None = field(default=None, metadata={"says": "folder or hub name of the Director's model"})
+    adapter: Path | None = field(default=None, metadata={"says": "folder of a LoRA adapter on that model"})
+    download: bool = field(default=True, metadata={"says": "whether a model may be fetched from the network"})
+    database_url: str | None = field(default=None, metadata={"says": "a Postgres of your own, with pgvector"})
+    context_tokens: int | None = field(default=None, metadata={"says": "cap of an agent's context", "least": 512})
+    prefill_chunk: int = field(default=512, metadata={"says": "tokens read between two looks at others", "least": 1})
+    idle_minutes: float = field(default=30.0, metadata={"says": "without clients, then the daemon leaves; 0 = never"})
+    http_host: str = field(default="127.0.0.1", metadata={"says": "address of `soul serve --http`"})
+    http_port: int = field(default=8420, metadata={"says": "port of `soul serve --http`", "most": 65535})
+    http_token: str | None = field(default=None, metadata={"says": "bearer token; required beyond loopback"})
+    allowed_roots: tuple[Path, ...] = field(
+        default=(), metadata={"says": "folders under which clients may index; default: your home folder"}
+    )
+    log_level: LogLevel = field(default="info", metadata={"says": "debug, info, warning or error"})
+    read_only: bool = field(default=False, metadata={"says": "offer only what changes nothing"})
+    toolsets: tuple[str, ...] = field(default=(), metadata={"says": "offer only these: " + ", ".join(TOOLSETS)})
+
+
+SECRET = frozenset({"http_token", "database_url"})
+"""Shown as set or unset, never as they are."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings, and for each name where its value came from: `default`, a file, a variable or a flag."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def load(
+    home: str,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Loaded:
+    """Reads the settings of a home.
+
+    Args:
+        home: Absolute path of the home.
+        flags: Values from the command line; None means that the flag was not given.
+        environment: Where SOUL_* variables are looked up.
+
+    Raises:
+        InvalidInput: an unknown key, a wrong type or a value out of bounds; names the file or variable and the key.
+    """
+    folder = Path(home)
+    values: dict[str, Any] = {}
+    origins = {one.name: "default" for one in fields(Settings)}
+    origins["home"] = "SOUL_HOME" if "SOUL_HOME" in environment else "default"
+    for origin, base, found in _sources(folder, flags or {}, environment):
+        for name, raw in found.items():
+            values[name] = _READERS[name](raw, f"{origin}", name, base)
+            origins[name] = origin if origin.endswith(".toml") else f"{origin}{_suffix(origin, name)}"
+    settings = replace(Settings(folder), **values)
+    if not settings.allowed_roots:
+        settings = replace(settings, allowed_roots=(Path.home().resolve(),))
+    return Loaded(settings, origins)
+
+
+def _sources(
+    folder: Path, flags: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[tuple[str, Path, dict[str, Any]]]:
+    """(origin, folder that relative paths stand on, values), weakest first."""
+    names = [one.name for one in fields(Settings) if one.name != "home"]
+    variables = {name: environment[f"SOUL_{name.upper()}"] for name in names if f"SOUL_{name.upper()}" in environment}
+    given = {name: value for name, value in flags.items() if value is not None}
+    return [
+        (str(folder / "config.toml"), folder, _from_file(folder / "config.toml", names)),
+        ("variable", folder, {name: value for name, value in variables.items() if value != ""}),
+        ("flag", Path.cwd(), given),
+    ]
+
+
+def _suffix(origin: str, name: str) -> str:
+    return f" SOUL_{name.upper()}" if origin == "variable" else f" --{name.replace('_', '-')}"
+
+
+def _from_file(path: Path, names: list[str]) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}.", "Correct that line, or remove the file.") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", "Make it readable for you.") from error
+    for name in found:
+        if name not in names:
+            near = _nearest(name, names)
+            raise InvalidInput(
+                f"{path} has an unknown key `{name}`.",
+                f"Did you mean `{near}`?" if near else "`soul config` lists all keys.",
+            )
+    return found
+
+
+def _nearest(name: str, names: list[str]) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, names, n=1)), None)
+
+
+# Readers: raw value (typed from TOML and flags, text from variables) to the field's type.
+
+
+def _text(raw: Any, origin: str, name: str, base: Path) -> str:
+    if not isinstance(raw, str) or not raw:
+        raise _wrong(origin, name, "a text that is not empty", raw)
+    return raw
+
+
+def _path(raw: Any, origin: str, name: str, base: Path) -> Path:
+    return Path(os.path.realpath(base / Path(_text(raw, origin, name, base)).expanduser()))
+
+
+def _flag(raw: Any, origin: str, name: str, base: Path) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.lower() in words:
+        return words[raw.lower()]
+    raise _wrong(origin, name, "true or false", raw)
+
+
+def _whole(raw: Any, origin: str, name: str, base: Path) -> int:
+    limits = next(one for one in fields(Settings) if one.name == name).metadata
+    least, most = limits.get("least", 0), limits.get("most")
+    try:
+        if isinstance(raw, bool | float):
+            raise ValueError
+        value = int(raw)
+    except (TypeError, ValueError):
+        raise _wrong(origin, name, "a whole number", raw) from None
+    if value < least or (most is not None and value > most):
+        raise _wrong(origin, name, f"at least {least}" if most is None else f"from {least} to {most}", raw)
+    return value
+
+
+def _minutes(raw: Any, origin: str, name: str, base: Path) -> float:
+    try:
+        if isinstance(raw, bool):
+            raise ValueError
+        value = float(raw)
+    except (TypeError, ValueError):
+        raise _wrong(origin, name, "a number of minutes", raw) from None
+    if not 0 <= value <= 525_600:
+        raise _wrong(origin, name, "from 0 to 525600", raw)
+    return value
+
+
+def _list(raw: Any, origin: str, name: str, separator: str) -> list[str]:
+    if isinstance(raw, str):
+        raw = [part.strip() for part in raw.split(separator) if part.strip()]
+    if not isinstance(raw, list | tuple) or not all(isinstance(part, str) and part for part in raw):
+        raise _wrong(origin, name, "a list of texts", raw)
+    return list(raw)
+
+
+def _roots(raw: Any, origin: str, name: str, base: Path) -> tuple[Path, ...]:
+    return tuple(_path(part, origin, name, base) for part in _list(raw, origin, name, os.pathsep))
+
+
+def _toolsets(raw: Any, origin: str, name: str, base: Path) -> tuple[str, ...]:
+    chosen = _list(raw, origin, name, ",")
+    for one in chosen:
+        if one not in TOOLSETS:
+            raise _wrong(origin, name, "one or more of " + ", ".join(TOOLSETS), one)
+    return tuple(sorted(set(chosen)))
+
+
+def _level(raw: Any, origin: str, name: str, base: Path) -> LogLevel:
+    for level in LOG_LEVELS:
+        if raw == level:
+            return level
+    raise _wrong(origin, name, "one of " + ", ".join(LOG_LEVELS), raw)
+
+
+_READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
+    "model": _text,
+    "adapter": _path,
+    "download": _flag,
+    "database_url": _text,
+    "context_tokens": _whole,
+    "prefill_chunk": _whole,
+    "idle_minutes": _minutes,
+    "http_host": _text,
+    "http_port": _whole,
+    "http_token": _text,
+    "allowed_roots": _roots,
+    "log_level": _level,
+    "read_only": _flag,
+    "toolsets": _toolsets,
+}
+
+
+def _wrong(origin: str, name: str, wanted: str, raw: Any) -> InvalidInput:
+    where = f"{origin}: `{name}`" if origin.endswith(".toml") else f"The {origin}{_suffix(origin, name)}"
+    shown = "(a secret)" if name in SECRET else repr(raw)
+    return InvalidInput(f"{where} must be {wanted}, not {shown}.", "`soul config` shows what is set where.")
+
+
+def shown(loaded: Loaded) -> list[tuple[str, str, str, str]]:
+    """Rows for a person: name, value, origin, meaning. Secrets are shown as set or unset."""
+    rows = [("home", paths.display(str(loaded.settings.home)), loaded.origins["home"], "where everything is kept")]
+    for one in fields(Settings):
+        if one.name == "home":
+            continue
+        value = getattr(loaded.settings, one.name)
+        if one.name in SECRET and value is not None:
+            text = "(set)"
+        elif isinstance(value, tuple):
+            text = ", ".join(str(part) for part in value) or "(all)"
+        else:
+            text = "(none)" if value is None else str(value)
+        rows.append((one.name, text, loaded.origins[one.name], one.metadata["says"]))
+    return rows
