@@ -7,6 +7,7 @@ libraries are imported on worker threads once the first client has its answer.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from engine.errors import MissingExtra
+from engine.errors import MissingExtra, SoulError
 from server.settings import Settings
 from tools.house import House, Part
 
@@ -45,7 +46,7 @@ async def hold(house: House, settings: Settings) -> None:
         held.append((scope, closed))
         try:
             with scope:
-                await part.run(opener)
+                await part.run(lambda part: _logged(part, opener))
         finally:
             closed.set()
 
@@ -59,6 +60,26 @@ async def hold(house: House, settings: Settings) -> None:
                 for scope, closed in reversed(held):
                     scope.cancel()
                     await closed.wait()
+
+
+@asynccontextmanager
+async def _logged(
+    part: Part[Any], opener: Callable[[Part[Any]], AbstractAsyncContextManager[Any]]
+) -> AsyncIterator[Any]:
+    """The part, with its comings and goings in the log; an error goes on to the part, which shows it."""
+    started = time.monotonic()
+    try:
+        async with opener(part) as value:
+            log.info("part is ready", part=part.name, seconds=round(time.monotonic() - started, 3))
+            yield value
+    except SoulError as error:
+        log.error("part failed", part=part.name, error=str(error))
+        raise
+    except Exception:
+        log.exception("part failed", part=part.name)
+        raise
+    finally:
+        log.info("part is closed", part=part.name)
 
 
 @asynccontextmanager
@@ -110,12 +131,12 @@ async def open_engine(part: Part[Engine], settings: Settings) -> AsyncIterator[E
 @asynccontextmanager
 async def open_agents(house: House) -> AsyncIterator[Agents]:
     """The agents, over memory; they ask for the model when they think, so orders and jobs work without one."""
-    await imported("agents.agents", "tools.toolbox")
+    await imported("agents.agents", "tools.registry")
     from agents.agents import Agents
-    from tools.toolbox import director_toolbox
+    from tools.registry import director_toolbox
 
     memory = await house.memory.get(NEVER)
-    async with Agents.open(memory, lambda: house.engine.get(), director_toolbox(house)) as agents:
+    async with Agents.open(memory, house.engine.get, director_toolbox(house)) as agents:
         yield agents
 
 

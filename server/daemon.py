@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from server.starting import EXIT_CONFLICT
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
+    from server.serving import MakeServer
     from tools.house import House
 
 
@@ -38,7 +38,7 @@ def run(
     foreground: bool = False,
     http: bool = False,
     stdio: bool = False,
-    make_server: Callable[[House], MCPServer[Any]] | None = None,
+    make_server: MakeServer | None = None,
 ) -> int:
     """Runs the daemon of a home until it is told to leave or has been idle for long; the exit status.
 
@@ -48,7 +48,7 @@ def run(
         foreground: Whether a person looks at stderr; then it does not leave when idle.
         http: Whether to offer /mcp, /sse and the status page.
         stdio: Whether to serve one client over this process's stdin and stdout, and leave with it.
-        make_server: Makes the MCP server of a house; `tools.registry.create_server` unless a test adds to it.
+        make_server: Makes the MCP servers over the house; `tools.registry.create_server` unless a test adds to it.
 
     Raises:
         Conflict: another daemon has this home.
@@ -78,7 +78,7 @@ def run(
     return 0
 
 
-def _tools(house: House) -> MCPServer[Any]:
+def _tools(house: House, read_only: bool, toolsets: frozenset[str]) -> MCPServer[Any]:
     from tools.registry import create_server
 
-    return create_server(house, version=VERSION)
+    return create_server(house, version=VERSION, read_only=read_only, toolsets=toolsets)

@@ -8,28 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
 from anyio.abc import ByteStream, SocketListener, TaskGroup
 
+from engine.errors import Forbidden, SoulError
 from server import VERSION, building
 from server.claim import Claim
 from server.connection import refuse_session, serve_session
 from server.presence import Presence
 from server.settings import Loaded
 from server.wire import Hello, Wire, hello
+from tools.caller import SESSION
 from tools.house import House
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
 log = structlog.get_logger()
+
+MakeServer = Callable[[House, bool, frozenset[str]], "MCPServer[Any]"]
+"""(house, read only, toolsets or none for all) to the server that clients with these limits share."""
 
 CLOSE_S = 25.0
 """How long the parts may take to close before the process leaves all the same; nothing depends on a clean exit."""
@@ -48,7 +53,7 @@ class Serving:
         self,
         loaded: Loaded,
         claim: Claim,
-        make_server: Callable[[House], MCPServer[Any]],
+        make_server: MakeServer,
         *,
         foreground: bool,
         http: bool,
@@ -56,12 +61,7 @@ class Serving:
     ) -> None:
         self.loaded = loaded
         settings = loaded.settings
-        self.house = House(
-            home=settings.home,
-            allowed_roots=settings.allowed_roots,
-            read_only=settings.read_only,
-            toolsets=frozenset(settings.toolsets),
-        )
+        self.house = House(home=settings.home, allowed_roots=settings.allowed_roots, version=VERSION)
         self.presence = Presence()
         self.http_url: str | None = None
         self._claim = claim
@@ -103,16 +103,23 @@ class Serving:
         self._stopping.set()
 
     def server_for(self, read_only: bool, toolsets: frozenset[str]) -> MCPServer[Any]:
-        """The MCP server for clients with these limits; sessions share it. An empty set means all toolsets."""
-        house = replace(
-            self.house,
-            read_only=self.house.read_only or read_only,
-            toolsets=(self.house.toolsets & toolsets) if self.house.toolsets and toolsets else self.house.toolsets | toolsets,
-        )
-        key = (house.read_only, house.toolsets)
-        if key not in self._servers:
-            self._servers[key] = self._make_server(house)
-        return self._servers[key]
+        """The MCP server for clients with these limits, in addition to the daemon's own; sessions share it.
+
+        Raises:
+            InvalidInput: a toolset does not exist.
+            Forbidden: the daemon offers none of the toolsets asked for.
+        """
+        read_only = read_only or self.loaded.settings.read_only
+        offered = frozenset(self.loaded.settings.toolsets)
+        if offered and toolsets and not offered & toolsets:
+            raise Forbidden(
+                f"This home offers only the toolsets {', '.join(sorted(offered))}; the client asks for none of them.",
+                "Change --toolsets of the client, or `toolsets` in config.toml.",
+            )
+        toolsets = offered & toolsets if offered and toolsets else offered | toolsets
+        if (read_only, toolsets) not in self._servers:
+            self._servers[read_only, toolsets] = self._make_server(self.house, read_only, toolsets)
+        return self._servers[read_only, toolsets]
 
     def busy(self) -> bool:
         """Whether something runs that nobody is connected for: a job."""
@@ -179,20 +186,17 @@ class Serving:
                     "Run `soul stop` and call again; a daemon of your version starts by itself.",
                 )
                 return
-            if self.house.toolsets and said.toolsets and not self.house.toolsets & said.toolsets:
-                offered = ", ".join(sorted(self.house.toolsets))
-                await refuse_session(
-                    wire,
-                    f"This home offers only the toolsets {offered}, and the client asks for none of them.",
-                    "Change --toolsets of the client, or `toolsets` in config.toml.",
-                )
+            try:
+                server = self.server_for(said.read_only, said.toolsets)
+            except SoulError as error:
+                await refuse_session(wire, error.fact, error.remedy)
                 return
 
             def introduced(name: str) -> None:
                 client.name = name
                 structlog.contextvars.bind_contextvars(client=name)
 
-            server = self.server_for(said.read_only, said.toolsets)
+            SESSION.set(secrets.token_hex(8))
             await serve_session(wire, server, answered=self._answered.set, introduced=introduced)
 
     async def _serve_stdio(self) -> None:

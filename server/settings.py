@@ -18,7 +18,8 @@ from server import paths
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
-TOOLSETS = ("memory", "agents", "self")
+TOOLSETS = ("memory", "agents", "self", "status")
+"""The names in `tools.registry`, whose import would cost a second (a test compares them)."""
 
 
 @dataclass(frozen=True)
