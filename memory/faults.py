@@ -1,0 +1,142 @@
+"""What a failing database means to the person: asyncpg's and the system's errors as the house's own.
+
+Knows which failures are the surroundings' (gone, full, slow, locked) and which are the program's: those pass through
+unchanged, so that a caller can catch a unique violation and a bug stays visible.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from engine.errors import Forbidden, InvalidInput, SoulError, StorageFull, Unavailable
+
+LOG_REMEDY = "Call again; if it stays so, see logs/postgres.log in SOUL_HOME and run `soul doctor`."
+URL_REMEDY = "Check SOUL_DATABASE_URL, and that the server runs and can be reached."
+
+LOST = (
+    ConnectionError,
+    FileNotFoundError,  # the Unix socket is gone
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Did this fail because there is no connection (any more)?"""
+    if isinstance(error, asyncpg.InterfaceError):
+        return "closed" in str(error) and "pool" not in str(error)
+    return isinstance(error, LOST)
+
+
+def is_contended(error: BaseException) -> bool:
+    """Did a concurrent transaction win? The same work succeeds when it is repeated."""
+    return isinstance(error, CONTENDED)
+
+
+@contextmanager
+def explained(*, embedded: bool) -> Iterator[None]:
+    """Turns what the surroundings did into a SoulError with its remedy; everything else passes through."""
+    try:
+        yield
+    except Exception as error:
+        meaning = explain(error, embedded=embedded)
+        if meaning is None:
+            raise
+        raise meaning from error
+
+
+def explain(error: Exception, *, embedded: bool) -> SoulError | None:
+    """The house's error for `error`, or None where it is the program's own."""
+    if isinstance(error, SoulError):
+        return None
+    if isinstance(error, asyncpg.PostgresError):
+        return _from_server(error, embedded=embedded)
+    if isinstance(error, UnicodeEncodeError):
+        return _not_text()
+    if isinstance(error, TimeoutError):
+        return Unavailable(
+            "The database did not answer in time; all its connections are busy.", "Call again in a moment."
+        )
+    if is_lost(error):
+        return Unavailable(f"The connection to the database is lost: {error}.", LOG_REMEDY if embedded else URL_REMEDY)
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _full(error)
+        return Unavailable(f"The database cannot be reached: {error}.", LOG_REMEDY if embedded else URL_REMEDY)
+    return None
+
+
+def _from_server(error: asyncpg.PostgresError, *, embedded: bool) -> SoulError | None:
+    match error:
+        case asyncpg.DiskFullError():
+            return _full(error)
+        case asyncpg.PostgresIOError():
+            if "No space left" in str(error):
+                return _full(error)
+            return Unavailable(
+                f"The database cannot read or write its files: {error}.",
+                "Check the disk; the log is logs/postgres.log.",
+            )
+        case asyncpg.CharacterNotInRepertoireError() | asyncpg.UntranslatableCharacterError():
+            return _not_text()
+        case asyncpg.DataError() if "surrogates not allowed" in str(error):  # asyncpg's own check of an argument
+            return _not_text()
+        case asyncpg.QueryCanceledError():
+            return Unavailable(
+                "The database is too slow: a statement reached its time limit.", "Call again; ask for less at once."
+            )
+        case asyncpg.LockNotAvailableError() | asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
+            return Unavailable(f"Another process works on the same rows: {error}.", "Call again in a moment.")
+        case asyncpg.TooManyConnectionsError():
+            return Unavailable(
+                "The database has no connection left.", "End other programs that use it, or raise its max_connections."
+            )
+        case asyncpg.OutOfMemoryError():
+            return Unavailable("The database ran out of memory.", "Ask for less at once, or free some memory.")
+        case asyncpg.DataCorruptedError() | asyncpg.IndexCorruptedError():
+            return Unavailable(
+                f"The database found damaged data: {error}.",
+                "Check the disk, and restore the last backup of SOUL_HOME/postgres.",
+            )
+        case asyncpg.ReadOnlySQLTransactionError():
+            return Unavailable(
+                "The database takes no writes.", "Point SOUL_DATABASE_URL to the primary server, not a replica."
+            )
+        case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
+            return Unavailable(f"The database server refused the login: {error}.", URL_REMEDY)
+        case asyncpg.InsufficientPrivilegeError():
+            return Forbidden(
+                f"The database role may not do this: {error}.",
+                "Let SOUL_DATABASE_URL name a role that owns its database.",
+            )
+        case (
+            asyncpg.ProtocolViolationError()
+            | asyncpg.DuplicatePreparedStatementError()
+            | asyncpg.InvalidSQLStatementNameError()
+        ):
+            return Unavailable(
+                f"A connection pooler stands before the database and gets in the way: {error}.",
+                "Let SOUL_DATABASE_URL name the direct connection, or the pooler's session mode (on Supabase: port 5432).",
+            )
+        case _ if is_lost(error):
+            return Unavailable(f"The database went away: {error}.", LOG_REMEDY if embedded else URL_REMEDY)
+        case _:
+            return None
+
+
+def _full(error: Exception) -> StorageFull:
+    return StorageFull(
+        f"The disk of the database is full: {error}.", "Free some space and call again; nothing was lost."
+    )
+
+
+def _not_text() -> InvalidInput:
+    return InvalidInput("The text holds NUL characters or is not valid Unicode.", "Remove them and send it again.")

@@ -1,0 +1,258 @@
+"""The embedded Postgres of one SOUL_HOME: start it or attach to it, keep it while needed, stop it with its last user.
+
+Knows locks, processes and sockets; verifies by connecting, never by trusting a file. Does not know any schema
+(`memory.migrate`), what a data folder is made of (`memory.cluster`) or how queries are run (`memory.database`).
+
+Two locks in home/run make any number of processes right about one server:
+    postgres.users   shared by each user for as long as it uses the server; the guard waits for it exclusively
+    postgres.start   exclusive while somebody looks, starts or stops
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import psutil
+import structlog
+
+from engine.errors import Unavailable
+from memory import cluster, postmaster
+from memory.postmaster import POLL_S, Address, answers
+
+log = structlog.get_logger()
+
+Report = Callable[[str, float | None], None]
+"""Takes what is going on, and how far it has come (0..1) where that is known."""
+
+LOCK_WAIT_S = 90.0
+START_WAIT_S = 120.0
+"""Recovery after a crash replays at most max_wal_size (512 MB)."""
+DEAF_S = 5.0
+"""A server that says it is ready and cannot be reached for this long has lost its socket: it is started anew."""
+STOP_WAIT_S = 60.0
+SOCKET_PATH_LIMIT = 103
+"""Bytes of a socket's path on macOS; Linux takes 107."""
+SOCKET_NAME = f".s.PGSQL.{cluster.PORT}"
+
+
+def silent(_detail: str, _fraction: float | None = None) -> None:
+    """The report of somebody who does not want one."""
+
+
+class EmbeddedPostgres:
+    """The server of `home`, as one user of it. `ensure` may be called again at any time; `stop` ends the use."""
+
+    def __init__(self, home: Path, *, settings: Mapping[str, str] | None = None, report: Report = silent) -> None:
+        self.home = home.expanduser().resolve()
+        self.data = self.home / "postgres"
+        self.run = self.home / "run"
+        self.logs = self.home / "logs"
+        self._settings = dict(settings or {})
+        self._report = report
+        self._users: int | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    async def ensure(self) -> Address:
+        """A server that answers, and this process as its user.
+
+        Raises:
+            SoulError: with the reason in the server's own words, and the remedy.
+        """
+        try:
+            for folder in (self.home, self.run, self.logs):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            async with self._starting():
+                await self._join()
+                return await self._attach() or await self._start()
+        except OSError as error:
+            raise cluster.file_error(error, self.home) from error
+
+    async def stop(self) -> bool:
+        """Ends the use. The last user stops the server (a fast shutdown) and gets True."""
+        if self._users is None:
+            return False
+        async with self._starting():
+            descriptor, self._users = self._users, None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            else:
+                await self._shut_down()
+                return True
+            finally:
+                os.close(descriptor)
+
+    # -- attach
+
+    async def _attach(self) -> Address | None:
+        """The running server, waited for while it starts or recovers; None when there is none (any more)."""
+        deaf_since: float | None = None
+        deadline = anyio.current_time() + START_WAIT_S
+        while (running := postmaster.find(self.data)) is not None:
+            if running.ready and running.socket_folder is not None:
+                address = Address(running.socket_folder, running.pid)
+                if await answers(address):
+                    return address
+                deaf_since = deaf_since or anyio.current_time()
+                if anyio.current_time() - deaf_since > DEAF_S:
+                    log.warning("the database has lost its socket and is started anew", pid=running.pid)
+                    await self._shut_down()
+                    return None
+            else:
+                deaf_since = None
+                self._report("waiting for the database, which is starting or recovering", None)
+            if anyio.current_time() > deadline:
+                raise self._too_slow(running.pid)
+            await anyio.sleep(POLL_S)
+        return None
+
+    # -- start
+
+    async def _start(self) -> Address:
+        owner = cluster.owner_of(self.data)
+        if not self.data.exists():
+            self._report("making the database", None)
+        await cluster.prepare(self.data, owner)
+        await postmaster.clear_orphans(self.data)
+        self._report("starting the database", None)
+        return await self._launch(owner)
+
+    async def _launch(self, owner: cluster.Owner) -> Address:
+        """Starts guard and server and waits until the server answers."""
+        socket_folder = self._socket_folder()
+        guard = self._spawn(owner, socket_folder)
+        deadline = anyio.current_time() + START_WAIT_S
+        while guard.poll() is None:
+            running = postmaster.find(self.data)
+            if running is not None and running.ready:
+                address = Address(socket_folder, running.pid)
+                if await answers(address):
+                    if guard.stdout is not None:
+                        guard.stdout.close()
+                    log.info("the database is up", pid=running.pid, folder=str(self.data))
+                    return address
+            if anyio.current_time() > deadline:
+                raise self._too_slow(guard.pid)
+            await anyio.sleep(POLL_S / 4)
+        last_words = guard.stdout.read() if guard.stdout is not None else b""
+        self._forget_guard()
+        raise cluster.failure(last_words.decode(errors="replace"), "start", self.data)
+
+    def _spawn(self, owner: cluster.Owner, socket_folder: Path) -> subprocess.Popen[bytes]:
+        settings = cluster.settings(postmaster.tag_of(self.data), socket_folder, self._settings)
+        environment = dict(cluster.ENVIRONMENT)
+        if (stale := postmaster.stale_pid(self.data)) is not None:
+            # Postgres would refuse to start while the pid in a stale postmaster.pid exists, whoever has it by now. It
+            # looks past its grandparent's pid (pg_ctl tells it that in the same way). The file itself stays, and with
+            # it the interlock against backends that still hold the old shared memory.
+            environment["PG_GRANDPARENT_PID"] = str(stale)
+        self._forget_guard()
+        self._guard = subprocess.Popen(
+            [
+                *cluster.guard_command("serve", owner),
+                str(self.run / "postgres.users"),
+                str(self.logs / "postgres.log"),
+                str(cluster.binaries().postgres),
+                *("-D", str(self.data)),
+                *(f"--{name}={value}" for name, value in settings.items()),
+            ],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C meant for the daemon must not reach the database
+        )
+        return self._guard
+
+    def _socket_folder(self) -> Path:
+        """home/run where a socket's path may be that long, else a private folder under the temporary one."""
+        if len(os.fsencode(self.run / SOCKET_NAME)) <= SOCKET_PATH_LIMIT:
+            return self.run
+        folder = Path(tempfile.gettempdir()) / f"{postmaster.tag_of(self.data)}-{os.geteuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077:
+            return folder
+        # Somebody else made it, perhaps to listen in. Its place stands in postmaster.pid, so any name will do.
+        return Path(tempfile.mkdtemp(prefix="soul-"))
+
+    # -- stop
+
+    async def _shut_down(self) -> None:
+        """Fast shutdown of the running server, if there is one, and of its guard with it."""
+        running = postmaster.find(self.data)
+        if running is not None:
+            os.kill(running.pid, signal.SIGINT)
+            deadline = anyio.current_time() + STOP_WAIT_S
+            while psutil.pid_exists(running.pid) and postmaster.find(self.data) is not None:
+                if anyio.current_time() > deadline:
+                    log.warning("the database does not stop; it is stopped at once", pid=running.pid)
+                    os.kill(running.pid, signal.SIGQUIT)
+                    break
+                await anyio.sleep(POLL_S / 4)
+        if self._guard is not None:
+            await anyio.to_thread.run_sync(self._guard.wait)
+            self._forget_guard()
+
+    def _forget_guard(self) -> None:
+        if self._guard is not None and self._guard.poll() is not None:
+            if self._guard.stdout is not None:
+                self._guard.stdout.close()
+            self._guard = None
+
+    # -- locks
+
+    async def _join(self) -> None:
+        """Becomes a user of the server. Waits while a guard takes the previous one down."""
+        if self._users is None:
+            descriptor = os.open(self.run / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                await self._lock(descriptor, fcntl.LOCK_SH, "waiting for the previous database server to stop")
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._users = descriptor
+
+    @asynccontextmanager
+    async def _starting(self) -> AsyncIterator[None]:
+        descriptor = os.open(self.run / "postgres.start", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            await self._lock(descriptor, fcntl.LOCK_EX, "waiting for another process that starts the database")
+            yield
+        finally:
+            os.close(descriptor)
+
+    async def _lock(self, descriptor: int, kind: int, waiting: str) -> None:
+        deadline = anyio.current_time() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+            if anyio.current_time() > deadline:
+                raise Unavailable(
+                    f"The database of {self.home} is held by another process ({waiting}).",
+                    "Call again; if it stays so, end the process that holds the file run/postgres.start or "
+                    "run/postgres.users (`lsof` names it).",
+                )
+            self._report(waiting, None)
+            await anyio.sleep(POLL_S)
+
+    def _too_slow(self, pid: int) -> Unavailable:
+        return Unavailable(
+            f"The database server (process {pid}) has not become ready within {START_WAIT_S:.0f} s.",
+            f"See {self.logs / 'postgres.log'}, and call again.",
+        )
