@@ -36,11 +36,12 @@ class Agents:
     async def open(
         cls,
         memory: Memory,
-        engine: Callable[[], Awaitable[Engine]],
+        engine: Callable[[float], Awaitable[Engine]],
         toolbox: Toolbox,
         limits: TurnLimits | None = None,
     ) -> AsyncIterator[Agents]:
-        """Opens them over `memory`; `engine` is asked for when a model is needed, so orders work without one.
+        """Opens them over `memory`; `engine` is asked for (with seconds to wait) when a model is needed, so
+        orders work without one.
 
         Jobs that ran in a daemon that is gone are marked interrupted. On leaving, running jobs are cancelled.
         """

@@ -36,6 +36,11 @@ DIRECTOR = "director"
 UNTRAINED_TOKENS = 48
 """Longest reply of an untrained stand-in: its words mean nothing, so a person should not wait for many of them."""
 
+LOADING_S = 900.0
+"""How long a task waits for a model that is still loading; its caller gets a job id long before."""
+JUDGING_S = 20.0
+"""How long a review waits for one: its caller has no job id to come back with."""
+
 NEAREST = 4
 NEAREST_TOKENS = 700
 REVIEW_CHARACTERS = 8_000
@@ -69,7 +74,7 @@ class Director:
     def __init__(
         self,
         memory: Memory,
-        engine: Callable[[], Awaitable[Engine]],
+        engine: Callable[[float], Awaitable[Engine]],
         toolbox: Toolbox,
         limits: TurnLimits,
     ) -> None:
@@ -93,7 +98,8 @@ class Director:
             OverBudget: the task does not fit into the model's context.
             Unavailable: no model, or no database.
         """
-        engine = await self._engine()
+        report(Progress("waiting for the model"))
+        engine = await self._engine(LOADING_S)
         sources = await self._nearest(task.text)
         async with self._lock:
             report(Progress("assembling the context"))
@@ -117,7 +123,7 @@ class Director:
 
     async def review(self, order: Order, attempt: Attempt) -> Judgement:
         """Judges an outcome by the order's acceptance criteria: accept, revise or reject."""
-        engine = await self._engine()
+        engine = await self._engine(JUDGING_S)
         artifacts = "\n".join(attempt.artifacts) or "(none named)"
         question = (
             f"Review attempt {attempt.number} on your work order.\n\nTask: {order.task}\n"
@@ -131,7 +137,7 @@ class Director:
 
     async def ratify(self, proposal: Proposal, current: str) -> Judgement:
         """Judges a proposed self: ratify or refuse."""
-        engine = await self._engine()
+        engine = await self._engine(JUDGING_S)
         question = (
             f"Somebody ({proposal.author}) proposes a new self for you.\n\nYour self now:\n{current}\n\n"
             f"{fenced(proposal.content, 'proposed self')}\n{fenced(proposal.reason, 'reason given')}\n\n"
