@@ -113,7 +113,7 @@ class Director:
                 packets.append(self._packet(task.session, "said", task.context, f"{task.client}:context"))
             text = f"{delta}\n\n{words}" if delta else words
             ids = tuple(engine.chat.turn("user", text))
-            await self._context.commit([WindowTurn("user", text, ids, packet=said.id)], packets)
+            await self._context.commit([WindowTurn("user", text, ids, said.id)], packets)
 
             def make(kind: Kind, prose: str, origin: str, metadata: Mapping[str, Any] | None = None) -> Packet:
                 return self._packet(task.session, kind, prose, origin, {"model": engine.info.name, **(metadata or {})})

@@ -55,7 +55,7 @@ class _Running:
 class Jobs:
     """Starts, watches and cancels jobs; owns no thread and no loop but the task group it is given."""
 
-    ADD = "INSERT INTO jobs (id, agent, task, client, session) VALUES ($1, $2, $3, $4, $5)"
+    ADD = "INSERT INTO jobs (id, agent, task, client, session) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING"
     GET = "SELECT id, agent, task, client, session, state, answer, created, ended FROM jobs WHERE id = $1"
     END = "UPDATE jobs SET state = $2, answer = $3, ended = now() WHERE id = $1 AND state = 'running'"
     INTERRUPT = """UPDATE jobs SET state = 'interrupted', ended = now(),

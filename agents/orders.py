@@ -22,6 +22,7 @@ from memory.uuid7 import uuid7
 
 if TYPE_CHECKING:
     import asyncpg
+
     from memory.database import Database
 
 OrderState = Literal["open", "reported", "revise", "accepted", "rejected"]
@@ -68,7 +69,8 @@ class Orders:
     """All work orders, in Postgres."""
 
     ADD = """INSERT INTO orders (id, task, constraints, context, acceptance, embedding_state, budget, client, session)
-             VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9)"""
+             VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9)
+             ON CONFLICT (id) DO NOTHING"""
     COLUMNS = """id, task, constraints, context, acceptance, embedding_state::text AS embedding_state,
                  budget::text AS budget, state, client, session, created"""
     GET = f"SELECT {COLUMNS} FROM orders WHERE id = $1"
@@ -175,12 +177,14 @@ class Orders:
             row = await connection.fetchrow(self.LOCKED, id)
             if row is None:
                 raise NotFound(f"There is no work order {id}.", "`status` lists the unfinished ones.")
+            attempts = await connection.fetch(self.ATTEMPTS, id)
+            if attempts and (attempts[-1]["verdict"], attempts[-1]["decided_by"]) == (verdict, by):
+                return  # repeated after a lost connection, or by a person who was not sure
             if row["state"] != "reported":
                 raise Conflict(
                     f"Work order {id} is {row['state']}: no outcome is waiting for a verdict.",
                     "Report an outcome first (`report_outcome`)." if row["state"] in ("open", "revise") else "",
                 )
-            attempts = await connection.fetch(self.ATTEMPTS, id)
             number = attempts[-1]["number"]
             state = AFTER[verdict]
             reason = why

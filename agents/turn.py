@@ -153,7 +153,7 @@ class Turn:
         chat = self._engine.chat
         ids = (*chat.reply_start(), *finished.ids, *chat.reply_end(finished.ids))
         packet = self._make(kind, prose or "(an empty reply)", "director")
-        await self._context.commit([WindowTurn("assistant", finished.text, ids, packet=packet.id)], [packet])
+        await self._context.commit([WindowTurn("assistant", finished.text, ids, packet.id)], [packet])
 
     async def _call(self, name: str, arguments: dict[str, Any], signature: str, repeated: bool) -> None:
         self._report(Progress(f"calling {name}", self._written))
@@ -170,7 +170,7 @@ class Turn:
         ids = tuple(self._engine.chat.turn("tool", shown, name))
         packets = [self._make("call", call, "director")] if call else []
         packets.append(self._make("result", result or "(nothing)", f"tool:{name}", {"ok": ok}))
-        await self._context.commit([WindowTurn("tool", shown, ids, name, packets[-1].id)], packets)
+        await self._context.commit([WindowTurn("tool", shown, ids, packets[-1].id, name)], packets)
 
     async def _close_interrupted(self) -> None:
         window = self._context.window
@@ -178,4 +178,4 @@ class Turn:
             said = "[interrupted before an answer]"
             ids = tuple(self._engine.chat.turn("assistant", said))
             packet = self._make("event", said, "soul")
-            await self._context.commit([WindowTurn("assistant", said, ids, packet=packet.id)], [packet])
+            await self._context.commit([WindowTurn("assistant", said, ids, packet.id)], [packet])

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from engine.errors import Conflict, InvalidInput, NotFound, OverBudget
+from memory.uuid7 import uuid7
 
 if TYPE_CHECKING:
     import asyncpg
@@ -69,7 +70,8 @@ class Notebook:
     CURRENT = "SELECT version, content, tokens, reason, author, created FROM notebooks ORDER BY version DESC LIMIT 1"
     VERSION = "SELECT version, content, tokens, reason, author, created FROM notebooks WHERE version = $1"
     HISTORY = "SELECT version, content, tokens, reason, author, created FROM notebooks ORDER BY version DESC LIMIT $1"
-    ADD = "INSERT INTO notebooks (version, content, tokens, reason, author) VALUES ($1, $2, $3, $4, $5)"
+    ADD = "INSERT INTO notebooks (version, id, content, tokens, reason, author) VALUES ($1, $2, $3, $4, $5, $6)"
+    WRITTEN = "SELECT version FROM notebooks WHERE id = $1"
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -100,9 +102,13 @@ class Notebook:
             InvalidInput: the change changes nothing.
         """
 
+        id = uuid7()
+
         async def work(connection: asyncpg.Connection) -> tuple[NotebookVersion, NotebookVersion]:
             await connection.execute(self.LOCK)
             before = _version(await connection.fetchrow(self.CURRENT))
+            if await connection.fetchval(self.WRITTEN, id) == before.version and before.version:
+                return _version(await connection.fetchrow(self.VERSION, before.version - 1)), before
             content = change(before.content).strip("\n")
             if content == before.content:
                 raise InvalidInput("This write changes nothing in the notebook.", "Give a text that differs.")
@@ -113,7 +119,7 @@ class Notebook:
                     f"Shorten it by at least {tokens - NOTEBOOK_TOKENS:,} tokens: keep decisions, names, numbers and "
                     "preferences; what is dropped stays in memory and can be recalled.",
                 )
-            await connection.execute(self.ADD, before.version + 1, content, tokens, reason, author)
+            await connection.execute(self.ADD, before.version + 1, id, content, tokens, reason, author)
             after = _version(await connection.fetchrow(self.CURRENT))
             return before, after
 

@@ -72,8 +72,9 @@ class Selves:
     CURRENT = "SELECT version, content, reason, author, created FROM selves ORDER BY version DESC LIMIT 1"
     VERSION = "SELECT version, content, reason, author, created FROM selves WHERE version = $1"
     HISTORY = "SELECT version, content, reason, author, created FROM selves ORDER BY version DESC LIMIT $1"
-    ADD = "INSERT INTO selves (version, content, reason, author) VALUES ($1, $2, $3, $4)"
-    FIRST = """INSERT INTO selves (version, content, reason, author) VALUES (1, $1, 'the first self', 'soul')
+    ADD = "INSERT INTO selves (version, id, content, reason, author) VALUES ($1, $2, $3, $4, $5)"
+    WRITTEN = "SELECT true FROM selves WHERE id = $1"
+    FIRST = """INSERT INTO selves (version, id, content, reason, author) VALUES (1, $1, $2, 'the first self', 'soul')
                ON CONFLICT DO NOTHING"""
     PROPOSE = "INSERT INTO self_proposals (id, base_version, content, reason, author) VALUES ($1, $2, $3, $4, $5)"
     PROPOSAL = """SELECT id, base_version, content, reason, author, created, verdict, why, decided_by, version
@@ -90,7 +91,7 @@ class Selves:
 
     async def plant(self) -> None:
         """Writes the first self into an empty store."""
-        await self._database.execute(self.FIRST, FIRST_SELF)
+        await self._database.execute(self.FIRST, uuid7(), FIRST_SELF)
 
     async def current(self) -> SelfVersion:
         """The self in force."""
@@ -131,6 +132,8 @@ class Selves:
 
         async def work(connection: asyncpg.Connection) -> None:
             await connection.execute(self.LOCK)
+            if await connection.fetchrow(self.PROPOSAL, id) is not None:
+                return
             now = await connection.fetchrow(self.CURRENT)
             assert now is not None
             if base_version is not None and base_version != now["version"]:
@@ -158,10 +161,13 @@ class Selves:
             row = await connection.fetchrow(self.PROPOSAL, id)
             if row is None:
                 raise NotFound(f"There is no proposal {id}.", "`soul self show` lists the pending ones.")
+            verdict = "ratified" if ratify else "refused"
+            if (row["verdict"], row["why"], row["decided_by"]) == (verdict, why, by):
+                return
             if row["verdict"] != "pending":
                 raise Conflict(f"Proposal {id} is already {row['verdict']}.", "Propose again if it should change.")
             if not ratify:
-                await connection.execute(self.DECIDE, id, "refused", why, by, None)
+                await connection.execute(self.DECIDE, id, verdict, why, by, None)
                 return
             now = await connection.fetchrow(self.CURRENT)
             assert now is not None
@@ -171,8 +177,8 @@ class Selves:
                     "Propose again on the current self.",
                 )
             version = now["version"] + 1
-            await connection.execute(self.ADD, version, row["content"], row["reason"], row["author"])
-            await connection.execute(self.DECIDE, id, "ratified", why, by, version)
+            await connection.execute(self.ADD, version, id, row["content"], row["reason"], row["author"])
+            await connection.execute(self.DECIDE, id, verdict, why, by, version)
             await connection.execute(self.OUTDATE)
 
         await self._database.run(work)
@@ -181,14 +187,19 @@ class Selves:
     async def rollback(self, version: int, by: str) -> SelfVersion:
         """Brings an old version back into force, as a new version (history is never rewritten)."""
         old = await self.get(version)
+        id = uuid7()
 
         async def work(connection: asyncpg.Connection) -> None:
             await connection.execute(self.LOCK)
+            if await connection.fetchval(self.WRITTEN, id):
+                return
             now = await connection.fetchrow(self.CURRENT)
             assert now is not None
             if now["content"] == old.content:
                 raise Conflict(f"Version {version} is already in force.", "`soul self history` shows the others.")
-            await connection.execute(self.ADD, now["version"] + 1, old.content, f"rollback to version {version}", by)
+            await connection.execute(
+                self.ADD, now["version"] + 1, id, old.content, f"rollback to version {version}", by
+            )
             await connection.execute(self.OUTDATE)
 
         await self._database.run(work)

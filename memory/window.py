@@ -25,8 +25,9 @@ class WindowTurn:
     role: Role
     content: str
     ids: tuple[int, ...]
+    packet: UUID
+    """The packet that remembers it; also what makes a repeated write the same turn."""
     name: str = ""
-    packet: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Windows:
     CLEAR = "DELETE FROM window_turns WHERE agent = $1"
     NEXT = "SELECT coalesce(max(sequence), 0) + 1 FROM window_turns WHERE agent = $1"
     ADD = """INSERT INTO window_turns (agent, sequence, role, name, content, ids, packet)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (packet) DO NOTHING"""
     NOTE = "UPDATE windows SET self_version = $2, notebook_version = $3, mounted = $4 WHERE agent = $1"
 
     def __init__(self, database: Database) -> None:
@@ -88,7 +89,7 @@ class Windows:
             tuple(row["mounted"]),
         )
         turns = tuple(
-            WindowTurn(turn["role"], turn["content"], tuple(turn["ids"]), turn["name"], turn["packet"])
+            WindowTurn(turn["role"], turn["content"], tuple(turn["ids"]), turn["packet"], turn["name"])
             for turn in await self._database.fetch(self.TURNS, agent)
         )
         return Window(opening, turns, row["flushes"])
@@ -120,9 +121,7 @@ class Windows:
         `noted` carries the versions and mounts that the agent has been told of by now.
         """
         await _add(connection, agent, await connection.fetchval(self.NEXT, agent), turns)
-        await connection.execute(
-            self.NOTE, agent, noted.self_version, noted.notebook_version, list(noted.mounted)
-        )
+        await connection.execute(self.NOTE, agent, noted.self_version, noted.notebook_version, list(noted.mounted))
 
 
 async def _add(connection: asyncpg.Connection, agent: str, first: int, turns: Sequence[WindowTurn]) -> None:

@@ -1,7 +1,10 @@
 -- Self, notebook and window: the sectors of an agent's context. Versions are never changed once written.
 
+-- Ids are made by the client, so that a write repeated after a lost connection is the same write.
+
 CREATE TABLE selves (
     version  integer PRIMARY KEY CHECK (version > 0),
+    id       uuid NOT NULL UNIQUE,
     content  text NOT NULL,
     reason   text NOT NULL,
     author   text NOT NULL,
@@ -26,6 +29,7 @@ CREATE TABLE self_proposals (
 
 CREATE TABLE notebooks (
     version  integer PRIMARY KEY CHECK (version > 0),
+    id       uuid NOT NULL UNIQUE,
     content  text NOT NULL,
     tokens   integer NOT NULL CHECK (tokens >= 0),
     reason   text NOT NULL,
@@ -54,6 +58,6 @@ CREATE TABLE window_turns (
     name      text NOT NULL DEFAULT '',
     content   text NOT NULL,
     ids       integer[] NOT NULL,
-    packet    uuid,
+    packet    uuid NOT NULL UNIQUE,
     PRIMARY KEY (agent, sequence)
 );
