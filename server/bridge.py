@@ -40,7 +40,7 @@ def run(home: str | None, read_only: bool, toolsets: str) -> int:
     )
     try:
         Bridge(paths.home_folder(home), hello.encode()).pump()
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (KeyboardInterrupt, BrokenPipeError):  # noqa: SIM105 - contextlib would be one more import
         pass  # the client is gone, or wants us gone
     return 0
 

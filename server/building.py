@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ async def hold(house: House, settings: Settings) -> None:
 @asynccontextmanager
 async def _logged(
     part: Part[Any], opener: Callable[[Part[Any]], AbstractAsyncContextManager[Any]]
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any]:
     """The part, with its comings and goings in the log; an error goes on to the part, which shows it."""
     started = time.monotonic()
     try:
@@ -83,7 +83,7 @@ async def _logged(
 
 
 @asynccontextmanager
-async def open_memory(part: Part[Memory], house: House, settings: Settings) -> AsyncIterator[Memory]:
+async def open_memory(part: Part[Memory], house: House, settings: Settings) -> AsyncGenerator[Memory]:
     """The database, then the memory over it."""
     part.report("starting the database")
     await imported("asyncpg", "numpy", "memory.database", "memory.memory")
@@ -110,7 +110,7 @@ def _embedder() -> Embedder | None:
 
 
 @asynccontextmanager
-async def open_engine(part: Part[Engine], settings: Settings) -> AsyncIterator[Engine]:
+async def open_engine(part: Part[Engine], settings: Settings) -> AsyncGenerator[Engine]:
     """The model. Loading and downloading report to the part."""
     part.report("importing")
     await imported("engine.engine")
@@ -129,7 +129,7 @@ async def open_engine(part: Part[Engine], settings: Settings) -> AsyncIterator[E
 
 
 @asynccontextmanager
-async def open_agents(house: House) -> AsyncIterator[Agents]:
+async def open_agents(house: House) -> AsyncGenerator[Agents]:
     """The agents, over memory; they ask for the model when they think, so orders and jobs work without one."""
     await imported("agents.agents", "tools.registry")
     from agents.agents import Agents

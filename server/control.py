@@ -6,6 +6,7 @@ then one `{"result": …}` or `{"error": {"fact", "remedy"}}`. Knows the orders;
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, is_dataclass
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from server.serving import Serving
 
 log = structlog.get_logger()
+
+STOP = "stop"
 
 LOADING_S = 120.0
 """How long an order of a person waits for a part that is still loading."""
@@ -72,6 +75,8 @@ async def obey(serving: Serving, wire: Wire, said: Hello) -> None:
             await wire.send_json(await _answer(serving, said, progress))
         except anyio.BrokenResourceError:
             log.info("the one who ordered is gone", order=said.control)
+        if said.control == STOP:
+            serving.stop("soul stop")  # after the answer, which could not get out any more
         tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
@@ -84,7 +89,7 @@ async def obey(serving: Serving, wire: Wire, said: Hello) -> None:
 async def _answer(
     serving: Serving, said: Hello, progress: Callable[[str, float | None], Awaitable[None]]
 ) -> dict[str, Any]:
-    import server.orders  # noqa: F401 - registers the orders on the parts of the house
+    importlib.import_module("server.orders")  # registers the orders on the parts of the house
 
     try:
         carry_out = ORDERS.get(said.control)
@@ -113,10 +118,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-@order("stop")
+@order(STOP)
 async def stop(given: Order) -> Any:
     """Makes the daemon leave; the caller waits for the lock to be free."""
-    given.serving.stop("soul stop")
     return {"pid": os.getpid()}
 
 

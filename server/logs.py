@@ -22,7 +22,8 @@ FILES_KEPT = 3
 _SECRETS = re.compile(
     r"""(?x)
       (?P<scheme>[a-z][a-z0-9+.-]*://[^\s:/@]+:)[^\s@]+(?=@)          # password in a URL
-    | (?P<named>(?i:\b(?:api[_-]?key|token|secret|password|authorization)\b["']?\s*[=:]\s*(?:bearer\s+)?["']?))[^\s"',;]{6,}
+    | (?P<named>(?i:\b(?:api[_-]?key|token|secret|password|authorization)\b["']?\s*[=:]\s*(?:bearer\s+)?["']?))
+      [^\s"',;]{6,}
     | (?i:(?P<bearer>\bbearer\s+))[A-Za-z0-9._~+/=-]{8,}
     | \b(?:sk-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abp]-[A-Za-z0-9-]{10,}
         |AKIA[0-9A-Z]{16}|AIza[A-Za-z0-9_-]{30,}|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})

@@ -4,8 +4,6 @@ Knows names and ownership only; opens nothing. Standard library alone, and witho
 before it answers the handshake, where every millisecond counts.
 """
 
-# ruff: noqa: PTH - pathlib's import costs half of what the whole bridge may take.
-
 from __future__ import annotations
 
 import os
@@ -122,3 +120,11 @@ def _unusable(folder: str, error: OSError) -> Exception:
         f"The folder {display(folder)} cannot be used: {reason}.",
         "Make it writable for you, or choose another home with --home or SOUL_HOME.",
     )
+
+
+def script() -> str:
+    """The absolute path of the `soul` script that configurations call."""
+    import shutil
+
+    beside = os.path.join(os.path.dirname(sys.executable), "soul")
+    return beside if os.path.exists(beside) else os.path.abspath(shutil.which("soul") or "soul")

@@ -6,7 +6,7 @@ Knows clients and the moment to leave; does not know what they do.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -39,7 +39,7 @@ class Presence:
         return list(self._clients.values())
 
     @contextmanager
-    def enter(self, pid: int | None) -> Iterator[Client]:
+    def enter(self, pid: int | None) -> Generator[Client]:
         """Counts a connection as long as the block runs."""
         self._count += 1
         client = self._clients[self._count] = Client(self._count, pid)

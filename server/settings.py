@@ -198,6 +198,11 @@ def _toolsets(raw: Any, origin: str, name: str, base: Path) -> tuple[str, ...]:
     return tuple(sorted(set(chosen)))
 
 
+def read_toolsets(text: str) -> tuple[str, ...]:
+    """The toolsets that a client's `--toolsets` names; InvalidInput for one that does not exist."""
+    return _toolsets(text, "flag", "toolsets", Path())
+
+
 def _level(raw: Any, origin: str, name: str, base: Path) -> LogLevel:
     for level in LOG_LEVELS:
         if raw == level:

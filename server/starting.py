@@ -4,8 +4,6 @@ Knows the socket, the start lock and how a detached process is made; does not kn
 Standard library alone, and as little of it as a client with a warm daemon needs.
 """
 
-# ruff: noqa: PTH - pathlib's import costs half of what the whole bridge may take.
-
 from __future__ import annotations
 
 import _socket

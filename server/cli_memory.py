@@ -1,0 +1,203 @@
+"""The commands on what the Soul remembers: corpora, recall, notebook, self.
+
+Knows arguments and tables; each command is one order to the daemon, which starts by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from server import paths
+from server.calling import call
+from server.console import OUT, print_json, progress_bar, table
+
+Run = Callable[[str, argparse.Namespace], int | None]
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds `corpus`, `recall`, `notebook` and `self` to the parser's commands."""
+
+    def group(name: str, says: str) -> Callable[[str, Run, str], argparse.ArgumentParser]:
+        one = commands.add_parser(name, help=says, description=says, parents=[common])
+        one.set_defaults(parser=one)
+        inside = one.add_subparsers(title="commands", metavar="COMMAND")
+
+        def command(name: str, run: Run, says: str) -> argparse.ArgumentParser:
+            two = inside.add_parser(name, help=says, description=says, parents=[common])
+            two.set_defaults(run=run, parser=two)
+            two.add_argument("--json", action="store_true")
+            return two
+
+        return command
+
+    corpus = group("corpus", "bodies of text or code, each indexed on its own")
+    one = corpus("add", corpus_add, "index a folder or a file, or refresh it")
+    one.add_argument("name")
+    one.add_argument("path")
+    corpus("list", corpus_list, "show all corpora")
+    corpus("remove", corpus_remove, "forget a corpus; the files stay").add_argument("name")
+    corpus("refresh", corpus_refresh, "index again what changed").add_argument("name")
+
+    one = commands.add_parser("recall", help="search memory", description="search memory", parents=[common])
+    one.set_defaults(run=recall, parser=one)
+    one.add_argument("query", nargs="+")
+    one.add_argument("-k", type=int, default=8, help="most hits")
+    one.add_argument("--corpus", help="only this corpus; * for everything")
+    one.add_argument("--since", help="ISO 8601 time")
+    one.add_argument("--until", help="ISO 8601 time")
+    one.add_argument("--json", action="store_true")
+
+    notebook = group("notebook", "what the Soul always has in view")
+    notebook("show", notebook_show, "show it as it stands, or one version").add_argument("version", type=int, nargs="?")
+    notebook("history", notebook_history, "show its versions")
+
+    itself = group("self", "the system prompt the Soul has of itself")
+    itself("show", self_show, "show it, and the proposals that wait").add_argument("version", type=int, nargs="?")
+    for name, says in (("approve", "ratify a proposal"), ("reject", "refuse a proposal")):
+        one = itself(name, self_decide, says)
+        one.set_defaults(ratify=name == "approve")
+        one.add_argument("proposal")
+        one.add_argument("--why", default="")
+    itself("history", self_history, "show its versions")
+    itself("rollback", self_rollback, "bring an old version back").add_argument("version", type=int)
+
+
+def _asked(home: str, given: argparse.Namespace, name: str, arguments: dict[str, Any] | None = None) -> Any:
+    """The order's result; printed at once where JSON was asked for, and then None."""
+    with progress_bar() as progress:
+        result = call(home, name, arguments, progress=progress)
+    if given.json:
+        print_json(result)
+        return None
+    return result
+
+
+def corpus_add(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus add NAME PATH`: a relative path stands on the folder of the person, not of the daemon."""
+    path = str(Path(given.path).expanduser().absolute())
+    info = _asked(home, given, "corpus.add", {"name": given.name, "path": path})
+    if info:
+        _show_corpus(info)
+
+
+def corpus_refresh(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus refresh NAME`."""
+    info = _asked(home, given, "corpus.refresh", {"name": given.name})
+    if info:
+        _show_corpus(info)
+
+
+def corpus_remove(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus remove NAME`."""
+    if _asked(home, given, "corpus.remove", {"name": given.name}):
+        OUT.print(f"removed {given.name}; its files are untouched", markup=False)
+
+
+def corpus_list(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus list`."""
+    found = _asked(home, given, "corpus.list")
+    if found is None:
+        return
+    if not found["corpora"]:
+        OUT.print("no corpora yet: soul corpus add NAME PATH")
+        return
+    rows = [
+        (
+            one["name"],
+            "yes" if one["name"] in found["mounted"] else "",
+            f"{one['files']:,}",
+            f"{one['chunks']:,}",
+            f"{one['bytes'] / 1e6:,.1f} MB",
+            (one["indexed"] or "")[:16].replace("T", " "),
+            paths.display(one["path"]),
+        )
+        for one in found["corpora"]
+    ]
+    OUT.print(table(("corpus", "mounted", "files", "passages", "size", "indexed", "path"), rows))
+
+
+def _show_corpus(info: dict[str, Any]) -> None:
+    OUT.print(
+        f"{info['name']}: {info['files']:,} files, {info['chunks']:,} passages, {info['bytes'] / 1e6:,.1f} MB"
+        + (f", {info['owed']:,} vectors follow in the background" if info["owed"] else ""),
+        markup=False,
+    )
+    skipped = info["skipped"]
+    for path, why in skipped[:10]:
+        OUT.print(f"skipped {path}: {why}", markup=False, soft_wrap=True)
+    if len(skipped) > 10:
+        OUT.print(f"and {len(skipped) - 10} more (--json shows all)")
+
+
+def recall(home: str, given: argparse.Namespace) -> None:
+    """`soul recall QUERY`."""
+    arguments = {"query": " ".join(given.query), "k": given.k, "corpus": given.corpus}
+    hits = _asked(home, given, "recall", {**arguments, "since": given.since, "until": given.until})
+    if hits is None:
+        return
+    if not hits:
+        OUT.print("nothing found")
+    for hit in hits:
+        OUT.print(f"{hit['score']:.2f}  {hit['source']}  {hit['id']}", style="bold", markup=False, soft_wrap=True)
+        OUT.print(hit["prose"].strip(), markup=False, soft_wrap=True)
+        OUT.print()
+
+
+def notebook_show(home: str, given: argparse.Namespace) -> None:
+    """`soul notebook show [VERSION]`."""
+    found = _asked(home, given, "notebook.show", {"version": given.version})
+    if found:
+        OUT.print(f"version {found['version']}, {found['tokens']:,} tokens, by {found['author']}", style="bold")
+        OUT.print(found["content"] or "(empty)", markup=False, soft_wrap=True)
+
+
+def notebook_history(home: str, given: argparse.Namespace) -> None:
+    """`soul notebook history`."""
+    _show_versions(_asked(home, given, "notebook.history"))
+
+
+def self_history(home: str, given: argparse.Namespace) -> None:
+    """`soul self history`."""
+    _show_versions(_asked(home, given, "self.history"))
+
+
+def _show_versions(versions: list[dict[str, Any]] | None) -> None:
+    if versions is None:
+        return
+    rows = [
+        (str(one["version"]), one["created"][:16].replace("T", " "), one["author"], one["reason"]) for one in versions
+    ]
+    OUT.print(table(("version", "written", "by", "reason"), rows) if rows else "nothing written yet")
+
+
+def self_show(home: str, given: argparse.Namespace) -> None:
+    """`soul self show [VERSION]`."""
+    found = _asked(home, given, "self.show", {"version": given.version})
+    if not found:
+        return
+    itself = found["self"]
+    OUT.print(f"version {itself['version']}, by {itself['author']}: {itself['reason']}", style="bold", markup=False)
+    OUT.print(itself["content"], markup=False, soft_wrap=True)
+    for one in found["pending"]:
+        OUT.print(f"\nproposal {one['id']} by {one['author']}: {one['reason']}", style="bold", markup=False)
+        OUT.print(one["diff"], markup=False, soft_wrap=True)
+        OUT.print(f"soul self approve {one['id']}   or   soul self reject {one['id']}")
+
+
+def self_decide(home: str, given: argparse.Namespace) -> None:
+    """`soul self approve|reject PROPOSAL`."""
+    arguments = {"proposal": given.proposal, "ratify": given.ratify, "why": given.why}
+    found = _asked(home, given, "self.decide", arguments)
+    if found:
+        version = f": the self is now version {found['version']}" if found["version"] else ""
+        OUT.print(f"{found['verdict']}{version}", markup=False)
+
+
+def self_rollback(home: str, given: argparse.Namespace) -> None:
+    """`soul self rollback VERSION`."""
+    found = _asked(home, given, "self.rollback", {"version": given.version})
+    if found:
+        OUT.print(f"the self is now version {found['version']}: {found['reason']}", markup=False)

@@ -1,0 +1,155 @@
+"""The orders on the parts of the house: corpora with progress, recall, the notebook, the person's word on the self.
+
+Knows which part does what and what a person may do that a client may not; the doing is the part's. Importing this
+module registers the orders with `server.control`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from engine.errors import InvalidInput
+from server.control import LOADING_S, Order, order, plain
+
+if TYPE_CHECKING:
+    from memory.memory import Memory
+
+
+async def _memory(given: Order) -> Memory:
+    part = given.serving.house.memory
+    if part.peek() is None:
+        await given.progress(f"memory: {part.progress}", part.fraction)
+    return await part.get(LOADING_S)
+
+
+@order("survey")
+async def survey(given: Order) -> Any:
+    """Everything the `status` tool knows."""
+    from tools.status import survey as survey_house
+
+    return await survey_house(given.serving.house)
+
+
+@order("corpus.add")
+async def corpus_add(given: Order) -> Any:
+    """Indexes a folder or file, or refreshes it."""
+
+    async def progress(done: int, total: int, what: str) -> None:
+        await given.progress(what, done / total if total else None)
+
+    memory = await _memory(given)
+    return await memory.corpora.add(given.text("name"), Path(given.text("path")), progress)
+
+
+@order("corpus.refresh")
+async def corpus_refresh(given: Order) -> Any:
+    """Indexes again what changed."""
+    memory = await _memory(given)
+    return await memory.corpora.refresh(given.text("name"))
+
+
+@order("corpus.remove")
+async def corpus_remove(given: Order) -> Any:
+    """Forgets a corpus; the files themselves stay."""
+    memory = await _memory(given)
+    await memory.corpora.remove(given.text("name"))
+    return {"removed": given.text("name")}
+
+
+@order("corpus.list")
+async def corpus_list(given: Order) -> Any:
+    """All corpora and which of them the Director wears."""
+    memory = await _memory(given)
+    mounted = await memory.corpora.mounted("director")
+    return {"corpora": plain(await memory.corpora.list()), "mounted": list(mounted)}
+
+
+@order("recall")
+async def recall(given: Order) -> Any:
+    """Searches as the tool does, for a person."""
+    memory = await _memory(given)
+    from memory.recall import Query
+
+    query = Query(
+        text=given.text("query"),
+        k=int(given.arguments.get("k", 8)),
+        corpus=given.arguments.get("corpus"),
+        since=_time(given.arguments.get("since")),
+        until=_time(given.arguments.get("until")),
+    )
+    return list(await memory.recall.search(query))
+
+
+def _time(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise InvalidInput(f"{text!r} is not a time.", "Write it like 2026-11-21 or 2026-11-21T10:00.") from None
+
+
+@order("notebook.show")
+async def notebook_show(given: Order) -> Any:
+    """The notebook as it stands, or one version of it."""
+    memory = await _memory(given)
+    version = given.arguments.get("version")
+    return await (memory.notebook.current() if version is None else memory.notebook.get(int(version)))
+
+
+@order("notebook.history")
+async def notebook_history(given: Order) -> Any:
+    """Versions of the notebook, newest first."""
+    memory = await _memory(given)
+    return await memory.notebook.history()
+
+
+@order("self.show")
+async def self_show(given: Order) -> Any:
+    """The self in force or one version of it, and the proposals that wait, each with its diff."""
+    memory = await _memory(given)
+    from memory.selves import diff
+
+    version = given.arguments.get("version")
+    current = await memory.selves.current()
+    return {
+        "self": plain(current if version is None else await memory.selves.get(int(version))),
+        "pending": [
+            {**plain(one), "diff": diff(current.content, one.content, f"version {current.version}", str(one.id))}
+            for one in await memory.selves.pending()
+        ],
+    }
+
+
+@order("self.history")
+async def self_history(given: Order) -> Any:
+    """Versions of the self, newest first."""
+    memory = await _memory(given)
+    return await memory.selves.history()
+
+
+@order("self.decide")
+async def self_decide(given: Order) -> Any:
+    """The person's word on a proposal; it stands above the Director's."""
+    try:
+        proposal = UUID(given.text("proposal"))
+    except ValueError:
+        raise InvalidInput(
+            f"{given.text('proposal')!r} is not the id of a proposal.", "`soul self show` lists the pending ones."
+        ) from None
+    memory = await _memory(given)
+    why = str(given.arguments.get("why") or "the person decided")
+    return await memory.selves.decide(proposal, given.arguments.get("ratify") is True, why, "person")
+
+
+@order("self.rollback")
+async def self_rollback(given: Order) -> Any:
+    """Brings an old self back into force, as a new version."""
+    memory = await _memory(given)
+    version = given.arguments.get("version")
+    if not isinstance(version, int):
+        raise InvalidInput("This order needs `version`.", "`soul self history` lists the versions.")
+    return await memory.selves.rollback(version, "person")
