@@ -6,7 +6,9 @@ Knows where a line ends and what to keep of one that is too long; does not know 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+TYPE_CHECKING = False  # as type checkers understand it; importing typing would take 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGEST_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message. More than any tool of ours takes or gives, and little enough to hold for many clients."""
