@@ -58,6 +58,8 @@ class Bridge:
         self._to_daemon = bytearray(hello)
         self._daemon: _socket.socket | None = None
         self._start: Start | None = Start(home)
+        self._started: Start | None = None
+        """How the present daemon was found, kept for what it says when it leaves with an error."""
         self._pending: dict[int | str, bytes] = {}
         """Requests of the client that wait for their answer: id to the line where it may be sent again, else empty."""
         self._asked: set[int | str] = set()
@@ -111,7 +113,7 @@ class Bridge:
             self._answer_pending(*_words(error))
             return
         if self._daemon is not None:
-            self._start = None
+            self._started, self._start = self._start, None
             self._daemon.setblocking(False)
             self._write_daemon()
 
@@ -149,6 +151,10 @@ class Bridge:
         self._swallow = None
         self._stale |= self._asked
         self._asked.clear()
+        failure = self._started.verdict() if self._started is not None else None
+        if failure is not None:
+            self._answer_pending(*_words(failure))
+            return
         lines = list(self._pending.values())
         if lines and all(lines) and not self._repeated:
             # It was leaving (idle, stopped) in the moment we came; nothing was begun.

@@ -1,4 +1,4 @@
-"""The start of the daemon: claims the home first, imports the rest after.
+"""The start of the daemon: reads the settings, claims the home, and only then imports what is heavy.
 
 Knows the order of a start and what a failed one says. What runs then is `server.serving`.
 """
@@ -54,13 +54,12 @@ def run(
         Conflict: another daemon has this home.
         SoulError: a setting is wrong, the home cannot be used, or HTTP cannot be offered.
     """
+    from server import settings
+
+    loaded = settings.load(home, flags)
     claim = Claim.take(home)
     try:
         # Imported only now: clients already find the socket and wait there.
-        from server import settings
-
-        loaded = settings.load(home, flags)
-
         import anyio
         import structlog
 

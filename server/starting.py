@@ -24,6 +24,8 @@ PATIENCE_S = 60.0
 EXIT_CONFLICT = 75
 """What a second daemon of one home exits with (EX_TEMPFAIL): another one owns the lock."""
 
+REAP_S = 0.2
+
 STEP_S = 0.005
 """How often a start is looked at."""
 
@@ -80,6 +82,19 @@ class Start:
             self.close()
             raise
         return None
+
+    def verdict(self) -> Exception | None:
+        """Why the daemon that was started here has left with an error, or None where it has not."""
+        if self._child is None:
+            return None
+        gone = time.monotonic() + REAP_S
+        while self._child.poll() is None and time.monotonic() < gone:
+            time.sleep(STEP_S)  # its socket closes a moment before it can be waited for
+        return (
+            _failed(self._home, self._child.returncode, self._output_from)
+            if (self._child.returncode or 0) > 0
+            else None
+        )
 
     def close(self) -> None:
         """Lets others start a daemon; the one that was started goes on."""
