@@ -20,11 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
 import structlog
 
-from engine.errors import Conflict, Forbidden, MissingExtra, SoulError, StorageFull, Unavailable
-from memory import guard
+from engine.errors import Conflict, Forbidden, MissingExtra
+from memory import faults, guard
 
 log = structlog.get_logger()
 
@@ -129,8 +128,8 @@ def owner_of(data: Path) -> Owner:
     )
 
 
-async def prepare(data: Path, owner: Owner) -> None:
-    """Makes `data` a usable data folder: initialised if it is new, of the right version, owned by `owner`.
+def prepare(data: Path, owner: Owner) -> None:
+    """Makes `data` a usable data folder: initialised if it is new, of the right version, owned by `owner`. Blocks.
 
     Raises:
         Conflict: it is not a data folder, is damaged, or was made by another major version.
@@ -140,7 +139,7 @@ async def prepare(data: Path, owner: Owner) -> None:
         log.warning("a torn initialisation is removed", folder=str(torn))
         shutil.rmtree(torn)
     if not data.exists() or not any(data.iterdir()):
-        await _initialise(data, owner)
+        _initialise(data, owner)
         return
     _check(data)
     if os.geteuid() == 0 and data.stat().st_uid == 0:
@@ -168,24 +167,21 @@ def _check(data: Path) -> None:
         )
 
 
-async def _initialise(data: Path, owner: Owner) -> None:
+def _initialise(data: Path, owner: Owner) -> None:
     """initdb into a folder beside `data`, renamed when complete: `data` is either absent or whole."""
-    try:
-        new = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
-    except OSError as error:
-        raise file_error(error, data.parent) from error
+    new = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
     try:
         if owner.is_somebody_else:
             os.chown(new, owner.uid, owner.gid)
-        # Builtin C.UTF-8 sorts and folds the same on every system, whatever locales are installed.
         command = owner.command(
             binaries().initdb, f"--pgdata={new}", f"--username={USER}", "--encoding=UTF8", "--data-checksums",
+            # Builtin C.UTF-8 sorts and folds the same on every system, whatever locales are installed.
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
             "--auth-local=trust", "--auth-host=reject", "--no-instructions",
         )  # fmt: skip
-        done = await anyio.run_process(command, check=False, env=ENVIRONMENT, cwd="/", start_new_session=True)
+        done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, cwd="/", start_new_session=True)
         if done.returncode != 0:
-            raise failure((done.stderr or done.stdout).decode(errors="replace"), "initialise", data)
+            raise faults.of_program((done.stderr or done.stdout).decode(errors="replace"), "initialise", data)
         if data.exists():
             data.rmdir()
         new.rename(data)
@@ -201,41 +197,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def failure(output: str, what: str, data: Path) -> SoulError:
-    """The error for a server program that gave up with `output`."""
-    said = output.strip().splitlines()
-    reason = next((line for line in reversed(said) if "FATAL" in line or "PANIC" in line or "error:" in line), "")
-    reason = reason or (said[-1] if said else "it said nothing")
-    if "No space left on device" in output or "Disk quota exceeded" in output or "File too large" in output:
-        return StorageFull(f"The disk that holds {data} is full: {reason}", "Free some space and call again.")
-    if os.geteuid() == 0 and "Permission denied" in output or "as uid" in output:
-        return Forbidden(
-            f"Postgres does not run as root, and as another user it cannot reach what it needs: {reason}",
-            "Set SOUL_HOME to a folder that other users can pass (such as /var/lib/soul), start the Soul as an ordinary "
-            "user, or set SOUL_DATABASE_URL to a server of yours.",
-        )
-    if "incompatible" in output:
-        return Conflict(
-            f"The memory in {data} does not fit this Postgres: {reason}",
-            "Install the version of soul-mcp that wrote it, or restore a dump.",
-        )
-    return Unavailable(
-        f"The database could not {what}: {reason}",
-        "See logs/postgres.log in SOUL_HOME; `soul doctor` checks every part.",
-    )
-
-
-def file_error(error: OSError, path: Path) -> SoulError:
-    """The error for a file or folder of the home that cannot be made or opened."""
-    import errno
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageFull(f"The disk that holds {path} is full.", "Free some space and call again.")
-    return Forbidden(
-        f"Cannot write under {path}: {error.strerror}.", "Check its owner and mode, or set SOUL_HOME elsewhere."
-    )
 
 
 def settings(tag: str, socket_folder: Path, overrides: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The one door to Postgres: a warm pool, queries, transactions, and another try when the connection was lost.
+"""The one door to Postgres: a warm pool, statements, transactions, and another try when the connection was lost.
 
 Knows connections and failures. Does not know any table: the schema is `memory.migrate`'s files, and each query stands
 in the module that needs it.
@@ -7,55 +7,32 @@ in the module that needs it.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 import asyncpg
 import structlog
-from pgvector.asyncpg import register_vector
 
-from engine.errors import InvalidInput
-from memory import cluster, faults
-from memory.migrate import MIGRATIONS, migrate
-from memory.postgres import EmbeddedPostgres, Report, silent
-from memory.postmaster import Address
+from memory import faults
+from memory.connector import Connector, DatabaseConfig
+from memory.postgres import Report, silent
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+__all__ = ["Database", "DatabaseConfig", "DatabaseStatus"]
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 ACQUIRE_WAIT_S = 30.0
-CONNECT_WAIT_S = 10.0
 LEAVE_WAIT_S = 10.0
 FOREVER = 2**31 - 1
 """Queries after which the pool would replace a connection; a fresh one's first query is slow (93 ms at p99)."""
-
-READ_SERVER = """
-SELECT current_setting('server_version') AS server_version,
-       (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS vector_version,
-       (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
-         WHERE extname = 'vector') AS vector_schema,
-       pg_database_size(current_database()) AS bytes
-"""
-
-
-@dataclass(frozen=True)
-class DatabaseConfig:
-    """Where the memory is kept."""
-
-    home: Path
-    """SOUL_HOME; the embedded server's data lie in home/postgres."""
-    url: str | None = None
-    """SOUL_DATABASE_URL: somebody's own server instead of the embedded one."""
-    pool_size: int = 12
-    statement_timeout_s: float = 120.0
-    """Time limit of one statement; `SET LOCAL statement_timeout = 0` in a transaction lifts it for long work."""
-    migrations: Path = MIGRATIONS
-    server_settings: dict[str, str] = field(default_factory=dict[str, str])
-    """Settings of the embedded server that differ from `memory.cluster.settings`."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +52,6 @@ class DatabaseStatus:
     data_folder: Path | None
 
 
-@dataclass(frozen=True)
-class _Server:
-    version: str
-    vector_version: str
-    vector_schema: str | None
-    bytes_when_opened: int
-
-
 class Database:
     """The Soul's Postgres, migrated and ready.
 
@@ -95,67 +64,77 @@ class Database:
     unique violation, wrong SQL) stays an `asyncpg.PostgresError`.
     """
 
-    def __init__(self, config: DatabaseConfig, report: Report) -> None:
-        self.config = config
-        self._report = report
-        self._embedded = (
-            EmbeddedPostgres(config.home, settings=config.server_settings, report=report)
-            if config.url is None
-            else None
-        )
-        self._address: Address | None = None
-        self._server = _Server("", "", None, 0)
+    def __init__(self, connector: Connector, pool: asyncpg.Pool) -> None:
+        self._connector = connector
+        self._pool = pool
         self._reviving = anyio.Lock()
         self._revivals = 0
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: DatabaseConfig, report: Report = silent) -> AsyncIterator[Database]:
+    async def open(cls, config: DatabaseConfig, report: Report = silent) -> AsyncGenerator[Database]:
         """Starts or attaches to the server, migrates, warms the pool; closes and stops on the way out.
 
         Raises:
             SoulError: with the reason and the remedy.
         """
-        database = cls(config, report)
-        async with AsyncExitStack() as stack:
-            with database._explained():
-                if database._embedded is not None:
-                    stack.push_async_callback(database._leave)
-                    database._address = await database._embedded.ensure()
-                await database._prepare()
+        connector = Connector(config, report)
+        try:
+            with _explained(connector):
+                await connector.open()
                 report("warming the connections", None)
-                database._pool = await database._make_pool()
-            stack.push_async_callback(database._close_pool)
-            yield database
+                pool = await _warm_pool(connector)
+            try:
+                yield cls(connector, pool)
+            finally:
+                await _close(pool)
+        finally:
+            await connector.close()
 
     # -- statements
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
         """All rows."""
-        return await self._statement(lambda connection: connection.fetch(sql, *args))
+
+        async def work(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            return await connection.fetch(sql, *args)
+
+        return await self._repeatable(work)
 
     async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        return await self._statement(lambda connection: connection.fetchrow(sql, *args))
+
+        async def work(connection: asyncpg.Connection) -> asyncpg.Record | None:
+            return await connection.fetchrow(sql, *args)
+
+        return await self._repeatable(work)
 
     async def fetchval(self, sql: str, *args: object) -> Any:
         """The first column of the first row, or None."""
-        return await self._statement(lambda connection: connection.fetchval(sql, *args))
+
+        async def work(connection: asyncpg.Connection) -> Any:
+            return await connection.fetchval(sql, *args)
+
+        return await self._repeatable(work)
 
     async def execute(self, sql: str, *args: object) -> str:
         """The command tag, such as `INSERT 0 1`."""
-        return await self._statement(lambda connection: connection.execute(sql, *args))
+
+        async def work(connection: asyncpg.Connection) -> str:
+            return await connection.execute(sql, *args)
+
+        return await self._repeatable(work)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+    async def transaction(self) -> AsyncGenerator[asyncpg.Connection]:
         """One connection, one transaction: committed at the end of the block, rolled back when it raises. Not repeated.
 
         Before the block begins a lost connection is replaced.
         """
-        with self._explained():
-            connection = await self._acquire_alive()
+        with _explained(self._connector):
+            connection, transaction = await self._begin()
             try:
-                async with _in_transaction(connection):
+                async with _completed(connection, transaction):
                     yield connection
             finally:
                 await self._release(connection)
@@ -164,29 +143,31 @@ class Database:
         """`work` in a transaction; once more after a lost connection, a serialization failure or a deadlock."""
 
         async def in_transaction(connection: asyncpg.Connection) -> T:
-            async with _in_transaction(connection):
+            transaction = connection.transaction()
+            await transaction.start()
+            async with _completed(connection, transaction):
                 return await work(connection)
 
-        return await self._statement(in_transaction)
+        return await self._repeatable(in_transaction)
 
     def status(self) -> DatabaseStatus:
         """How the database is now, without asking it."""
-        embedded = self._embedded
+        embedded, facts, address = self._connector.embedded, self._connector.facts, self._connector.address
         return DatabaseStatus(
             kind="external" if embedded is None else "embedded",
-            server_version=self._server.version,
-            pgvector_version=self._server.vector_version,
-            data_bytes=self._server.bytes_when_opened if embedded is None else _bytes_below(embedded.data),
+            server_version=facts.server_version,
+            pgvector_version=facts.vector_version,
+            data_bytes=facts.bytes if embedded is None else _bytes_below(embedded.data),
             connections=self._pool.get_size(),
             idle_connections=self._pool.get_idle_size(),
-            pid=self._address.pid if self._address is not None else None,
+            pid=address.pid if address is not None else None,
             data_folder=embedded.data if embedded is not None else None,
         )
 
     # -- trying again
 
-    async def _statement(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        with self._explained():
+    async def _repeatable(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        with _explained(self._connector):
             revivals = self._revivals
             try:
                 return await self._attempt(work)
@@ -198,112 +179,61 @@ class Database:
             return await self._attempt(work)
 
     async def _attempt(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        connection = await self._pool.acquire(timeout=ACQUIRE_WAIT_S)
+        connection = await self._acquire()
         try:
             return await work(connection)
         finally:
             await self._release(connection)
 
-    async def _acquire_alive(self) -> asyncpg.Connection:
+    async def _begin(self) -> tuple[asyncpg.Connection, Any]:
+        """A connection with an open transaction, which proves that it is alive."""
+
+        async def begin() -> tuple[asyncpg.Connection, Any]:
+            connection = await self._acquire()
+            try:
+                transaction = connection.transaction()
+                await transaction.start()
+            except BaseException:
+                await self._release(connection)
+                raise
+            return connection, transaction
+
         revivals = self._revivals
         try:
-            return await self._pool.acquire(timeout=ACQUIRE_WAIT_S)
+            return await begin()
         except Exception as error:
             if not faults.is_lost(error):
                 raise
             await self._revive(revivals, error)
-        return await self._pool.acquire(timeout=ACQUIRE_WAIT_S)
+        return await begin()
 
     async def _revive(self, seen: int, error: Exception) -> None:
-        """Brings the embedded server back (once for all who noticed) and lets go of the connections to the old one."""
+        """Brings the server back (once for all who noticed) and lets go of the connections to the old one."""
         async with self._reviving:
             if self._revivals != seen:
                 return
             log.warning("the connection to the database was lost", error=f"{type(error).__name__}: {error}")
-            if self._embedded is not None:
-                self._address = await self._embedded.ensure()
+            await self._connector.revive()
             await self._pool.expire_connections()
             self._revivals += 1
+
+    async def _acquire(self) -> asyncpg.Connection:
+        # What the pool gives is a proxy that behaves as a Connection in everything but its type.
+        return cast("asyncpg.Connection", await self._pool.acquire(timeout=ACQUIRE_WAIT_S))
 
     async def _release(self, connection: asyncpg.Connection) -> None:
         # Also when this task is being cancelled: the pool must get its connection back.
         with anyio.CancelScope(shield=True):
-            await self._pool.release(connection, timeout=LEAVE_WAIT_S)
+            await self._pool.release(cast("PoolConnectionProxy", connection), timeout=LEAVE_WAIT_S)
 
-    # -- opening and closing
 
-    async def _prepare(self) -> None:
-        """Migrates, and learns where pgvector's types live (on Supabase not in `public`)."""
-        connection = await self._connect(self.config.url)
-        try:
-            self._report("checking the schema", None)
-            await migrate(connection, self.config.migrations, self._report)
-            row = await connection.fetchrow(READ_SERVER)
-            assert row is not None
-            self._server = _Server(
-                row["server_version"], row["vector_version"] or "", row["vector_schema"], row["bytes"]
-            )
-        finally:
-            await connection.close(timeout=LEAVE_WAIT_S)
-
-    async def _make_pool(self) -> asyncpg.Pool:
-        size = self.config.pool_size
-        return await asyncpg.create_pool(
-            self.config.url,
-            connect=self._connect,
-            init=self._init_connection,
-            min_size=size,
-            max_size=size,
-            max_queries=FOREVER,
-            max_inactive_connection_lifetime=0,
-        )
-
-    async def _connect(self, dsn: str | None, **options: Any) -> asyncpg.Connection:
-        """A connection to the server as it is now: a revived embedded server may have moved its socket."""
-        if self._address is not None:
-            options |= {
-                "host": [str(self._address.socket_folder)],  # a list, since a plain string would be cut at commas
-                "port": cluster.PORT,
-                "user": cluster.USER,
-                "database": cluster.USER,
-                "ssl": False,
-            }
-        timeouts = {
-            "application_name": "soul",
-            "statement_timeout": str(int(self.config.statement_timeout_s * 1000)),
-        }
-        try:
-            return await asyncpg.connect(dsn, timeout=CONNECT_WAIT_S, server_settings=timeouts, **options)
-        except (ValueError, asyncpg.ClientConfigurationError) as error:
-            raise InvalidInput(
-                f"SOUL_DATABASE_URL cannot be used: {error}.",
-                "Write it as postgresql://user:password@host:5432/database.",
-            ) from error
-
-    async def _init_connection(self, connection: asyncpg.Connection) -> None:
-        if self._server.vector_schema is not None:
-            await register_vector(connection, schema=self._server.vector_schema)
-
-    async def _close_pool(self) -> None:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(LEAVE_WAIT_S) as leaving:
-            await self._pool.close()
-        if leaving.cancelled_caught:
-            self._pool.terminate()
-
-    async def _leave(self) -> None:
-        if self._embedded is not None:
-            with anyio.CancelScope(shield=True):
-                await self._embedded.stop()
-
-    def _explained(self):  # noqa: ANN202
-        return faults.explained(embedded=self._embedded is not None)
+def _explained(connector: Connector) -> AbstractContextManager[None]:
+    return faults.explained(embedded=connector.embedded is not None)
 
 
 @asynccontextmanager
-async def _in_transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
+async def _completed(connection: asyncpg.Connection, transaction: Any) -> AsyncGenerator[None]:
     """Commit or roll back, even when the task is being cancelled (which asyncpg's own block would break off)."""
-    transaction = connection.transaction()
-    await transaction.start()
     try:
         yield
     except BaseException:
@@ -315,12 +245,33 @@ async def _in_transaction(connection: asyncpg.Connection) -> AsyncIterator[None]
         await transaction.commit()
 
 
+async def _warm_pool(connector: Connector) -> asyncpg.Pool:
+    """All connections at once and for good: each has met the catalogue before the first question comes."""
+    size = connector.config.pool_size
+    return await asyncpg.create_pool(
+        connector.config.url,
+        connect=connector.connect,
+        init=connector.initialise,
+        min_size=size,
+        max_size=size,
+        max_queries=FOREVER,
+        max_inactive_connection_lifetime=0,
+    )
+
+
+async def _close(pool: asyncpg.Pool) -> None:
+    with anyio.CancelScope(shield=True), anyio.move_on_after(LEAVE_WAIT_S) as leaving:
+        await pool.close()
+    if leaving.cancelled_caught:
+        pool.terminate()
+
+
 def _bytes_below(folder: Path) -> int:
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(root, name)).st_size  # noqa: PTH118
+                total += Path(root, name).lstat().st_size
             except FileNotFoundError:
                 continue  # the server removed it meanwhile
     return total

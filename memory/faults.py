@@ -1,4 +1,4 @@
-"""What a failing database means to the person: asyncpg's and the system's errors as the house's own.
+"""What a failing database means to the person: errors of asyncpg, the system and the server's programs as our own.
 
 Knows which failures are the surroundings' (gone, full, slow, locked) and which are the program's: those pass through
 unchanged, so that a caller can catch a unique violation and a bug stays visible.
@@ -7,12 +7,15 @@ unchanged, so that a caller can catch a unique violation and a bug stays visible
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
 
-from engine.errors import Forbidden, InvalidInput, SoulError, StorageFull, Unavailable
+from engine.errors import Conflict, Forbidden, InvalidInput, SoulError, StorageFull, Unavailable
 
 LOG_REMEDY = "Call again; if it stays so, see logs/postgres.log in SOUL_HOME and run `soul doctor`."
 URL_REMEDY = "Check SOUL_DATABASE_URL, and that the server runs and can be reached."
@@ -42,7 +45,7 @@ def is_contended(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(*, embedded: bool) -> Iterator[None]:
+def explained(*, embedded: bool) -> Generator[None]:
     """Turns what the surroundings did into a SoulError with its remedy; everything else passes through."""
     try:
         yield
@@ -124,12 +127,43 @@ def _from_server(error: asyncpg.PostgresError, *, embedded: bool) -> SoulError |
         ):
             return Unavailable(
                 f"A connection pooler stands before the database and gets in the way: {error}.",
-                "Let SOUL_DATABASE_URL name the direct connection, or the pooler's session mode (on Supabase: port 5432).",
+                "Let SOUL_DATABASE_URL name the direct connection, or the pooler's session mode (Supabase: port 5432).",
             )
         case _ if is_lost(error):
             return Unavailable(f"The database went away: {error}.", LOG_REMEDY if embedded else URL_REMEDY)
         case _:
             return None
+
+
+def of_program(output: str, what: str, data: Path) -> SoulError:
+    """The error for a server program that gave up with `output` when it should `what` (start, initialise) `data`."""
+    said = output.strip().splitlines()
+    reason = next((line for line in reversed(said) if re.search("FATAL|PANIC|error:|cannot run", line)), "")
+    reason = reason or (said[-1] if said else "it said nothing")
+    if re.search("No space left on device|Disk quota exceeded|File too large", output):
+        return StorageFull(f"The disk that holds {data} is full: {reason}", "Free some space and call again.")
+    if os.geteuid() == 0 and re.search("Permission denied|cannot run", output):
+        return Forbidden(
+            f"Postgres does not run as root, and as another user it cannot reach what it needs: {reason}",
+            "Set SOUL_HOME to a folder that other users can pass (such as /var/lib/soul), start the Soul as an "
+            "ordinary user, or set SOUL_DATABASE_URL to a server of yours.",
+        )
+    if "incompatible with server" in output:
+        return Conflict(
+            f"The memory in {data} does not fit this Postgres: {reason}",
+            "Install the version of soul-mcp that wrote it, or restore a dump into a new folder.",
+        )
+    return Unavailable(f"The database could not {what}: {reason}", LOG_REMEDY)
+
+
+def of_home(error: OSError, path: Path) -> SoulError:
+    """The error for files of the home that cannot be made or opened."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageFull(f"The disk that holds {path} is full.", "Free some space and call again.")
+    return Forbidden(
+        f"Cannot use {error.filename or path}: {error.strerror}.",
+        "Check its owner and mode, or set SOUL_HOME elsewhere.",
+    )
 
 
 def _full(error: Exception) -> StorageFull:

@@ -4,12 +4,13 @@ Knows two things: how to run a program as another user while keeping the right t
 uses the server any more. Does not know SQL, the data folder's state, or why it was started (`memory.postgres` does).
 
     guard.py run   UID GID ARGV...             become that user, then exec
-    guard.py serve UID GID USERS LOG ARGV...   run the server as that user until its last user is gone
+    guard.py serve UID GID RUN LOG ARGV...     run the server as that user, detached, until its last user is gone
 
-UID -1 means: stay who you are. Every user of the server holds a shared `flock` on the file USERS. The kernel drops it
-when that process ends, however it ends, so the exclusive lock that the guard waits for is granted at the very moment
-when nobody is left: no polling, no pid to mistrust, the same on Linux and macOS. The guard keeps that lock until the
-server is down, so a newcomer that asks for its shared lock waits just as long.
+UID -1 means: stay who you are. RUN is a folder of lock files. Every user of the server holds a shared `flock` on
+RUN/postgres.users. The kernel drops it when that process ends, however it ends, so the exclusive lock that the guard
+waits for is granted at the very moment when nobody is left: no polling, no pid to mistrust, the same on Linux and
+macOS. The guard keeps that lock until the server is down, so a newcomer that asks for its shared lock waits just as
+long. RUN/postgres.guard is held for as long as a guard lives.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import sys
 import threading
 from pathlib import Path
 
+USERS_LOCK = "postgres.users"
+GUARD_LOCK = "postgres.guard"
 LOG_LIMIT = 4_000_000
 """Bytes of one log file; one older file is kept beside it."""
 TAIL_LIMIT = 8_192
@@ -122,8 +125,14 @@ def start_server(uid: int, gid: int, argv: list[str], output: int) -> int:
     os._exit(126)
 
 
-def serve(uid: int, gid: int, users: Path, log_path: Path, argv: list[str]) -> int:
-    """Runs the server until it ends by itself or its last user is gone; returns its exit status."""
+def take(path: Path) -> None:
+    """Waits for an exclusive lock and keeps it until this process ends."""
+    fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
+
+
+def serve(uid: int, gid: int, run: Path, log_path: Path, argv: list[str]) -> None:
+    """Runs the server until it ends by itself or its last user is gone; then says its last words on stdout."""
+    take(run / GUARD_LOCK)
     source, output = os.pipe()
     pid = start_server(uid, gid, argv, output)
     os.close(output)
@@ -136,8 +145,7 @@ def serve(uid: int, gid: int, users: Path, log_path: Path, argv: list[str]) -> i
                 os.kill(pid, signal.SIGQUIT)
 
     def wait_for_last_user() -> None:
-        descriptor = os.open(users, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # kept until this process ends
+        take(run / USERS_LOCK)
         if not over.is_set():
             stop_server()
 
@@ -154,12 +162,11 @@ def serve(uid: int, gid: int, users: Path, log_path: Path, argv: list[str]) -> i
     signal.signal(signal.SIGTERM, stop_when_told)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _, status = os.waitpid(pid, 0)
+    os.waitpid(pid, 0)
     over.set()
     copying.join(DRAIN_S)
     with contextlib.suppress(OSError):
         os.write(1, log.tail)
-    return os.waitstatus_to_exitcode(status) & 0xFF
 
 
 def main(arguments: list[str]) -> None:
@@ -167,9 +174,11 @@ def main(arguments: list[str]) -> None:
     if mode == "run":
         become(uid, gid)
         os.execv(arguments[3], arguments[3:])
+    if os.fork():
+        os._exit(0)  # whoever called has no child to look after; the guard outlives it where others use the server
     os.chdir("/")
-    # Daemon threads may sit in flock or read; leaving this way does not wait for them.
-    os._exit(serve(uid, gid, Path(arguments[3]), Path(arguments[4]), arguments[5:]))
+    serve(uid, gid, Path(arguments[3]), Path(arguments[4]), arguments[5:])
+    os._exit(0)  # threads that sit in flock or read are not waited for
 
 
 if __name__ == "__main__":

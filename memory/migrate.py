@@ -134,8 +134,8 @@ def _pending(migrations: Sequence[Migration], applied: Sequence[asyncpg.Record])
     ]
     if pending and pending[0].version < newest:
         raise Conflict(
-            f"The migration {pending[0].version:04}_{pending[0].name} is older than {newest:04}, which is already applied.",
-            "Give it a number above that.",
+            f"The migration {pending[0].version:04}_{pending[0].name} is new, and {newest:04} is already applied.",
+            f"Give it a number above {newest:04}.",
         )
     return pending
 
@@ -159,21 +159,23 @@ async def _check_server(connection: asyncpg.Connection) -> None:
     if server["encoding"] != "UTF8":
         raise Unavailable(
             f"The database is encoded in {server['encoding']}, not UTF8.",
-            "Make one with `CREATE DATABASE soul ENCODING 'UTF8' TEMPLATE template0` and let SOUL_DATABASE_URL name it.",
+            "Let SOUL_DATABASE_URL name one made with `CREATE DATABASE soul ENCODING 'UTF8' TEMPLATE template0`.",
         )
-    available, installed = server["vector_available"], server["vector_installed"]
+    available: str | None = server["vector_available"]
+    installed: str | None = server["vector_installed"]
     wanted = ".".join(map(str, OLDEST_PGVECTOR))
-    if available is None and installed is None:
+    if installed is None and available is None:
         raise Unavailable(
             "The database server has no pgvector.",
             f"Install pgvector {wanted} or later on it, or unset SOUL_DATABASE_URL to use the embedded database.",
         )
-    if installed is not None and available is not None and _numbers(installed) < OLDEST_PGVECTOR <= _numbers(available):
+    if installed and available and _numbers(installed) < OLDEST_PGVECTOR <= _numbers(available):
         await connection.execute(UPDATE_VECTOR)
         installed = available
-    if _numbers(installed or available) < OLDEST_PGVECTOR:
+    version = installed or available or ""
+    if _numbers(version) < OLDEST_PGVECTOR:
         raise Unavailable(
-            f"The database has pgvector {installed or available}; {wanted} or later is needed.",
+            f"The database has pgvector {version}; {wanted} or later is needed.",
             "Upgrade pgvector on the server and run `ALTER EXTENSION vector UPDATE`.",
         )
 

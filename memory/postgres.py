@@ -3,22 +3,22 @@
 Knows locks, processes and sockets; verifies by connecting, never by trusting a file. Does not know any schema
 (`memory.migrate`), what a data folder is made of (`memory.cluster`) or how queries are run (`memory.database`).
 
-Two locks in home/run make any number of processes right about one server:
+Locks in home/run make any number of processes right about one server:
     postgres.users   shared by each user for as long as it uses the server; the guard waits for it exclusively
     postgres.start   exclusive while somebody looks, starts or stops
+    postgres.guard   exclusive for as long as a guard lives
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -26,8 +26,9 @@ import psutil
 import structlog
 
 from engine.errors import Unavailable
-from memory import cluster, postmaster
-from memory.postmaster import POLL_S, Address, answers
+from memory import cluster, faults, postmaster
+from memory.guard import GUARD_LOCK, USERS_LOCK
+from memory.postmaster import POLL_S, Address, Answer, knock
 
 log = structlog.get_logger()
 
@@ -40,6 +41,8 @@ START_WAIT_S = 120.0
 DEAF_S = 5.0
 """A server that says it is ready and cannot be reached for this long has lost its socket: it is started anew."""
 STOP_WAIT_S = 60.0
+GUARD_WAIT_S = 5.0
+START_LOCK = "postgres.start"
 SOCKET_PATH_LIMIT = 103
 """Bytes of a socket's path on macOS; Linux takes 107."""
 SOCKET_NAME = f".s.PGSQL.{cluster.PORT}"
@@ -47,6 +50,26 @@ SOCKET_NAME = f".s.PGSQL.{cluster.PORT}"
 
 def silent(_detail: str, _fraction: float | None = None) -> None:
     """The report of somebody who does not want one."""
+
+
+class LastWords:
+    """What guard and server say until the guard has ended: nothing, when all goes well."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self._said = b""
+
+    def read(self) -> bytes | None:
+        """All that was said once the guard has ended; None while it lives. Does not block."""
+        try:
+            while chunk := os.read(self._source, 65_536):
+                self._said += chunk
+        except BlockingIOError:
+            return None
+        return self._said
+
+    def close(self) -> None:
+        os.close(self._source)
 
 
 class EmbeddedPostgres:
@@ -60,7 +83,6 @@ class EmbeddedPostgres:
         self._settings = dict(settings or {})
         self._report = report
         self._users: int | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
 
     async def ensure(self) -> Address:
         """A server that answers, and this process as its user.
@@ -75,7 +97,7 @@ class EmbeddedPostgres:
                 await self._join()
                 return await self._attach() or await self._start()
         except OSError as error:
-            raise cluster.file_error(error, self.home) from error
+            raise faults.of_home(error, self.home) from error
 
     async def stop(self) -> bool:
         """Ends the use. The last user stops the server (a fast shutdown) and gets True."""
@@ -100,20 +122,25 @@ class EmbeddedPostgres:
         deaf_since: float | None = None
         deadline = anyio.current_time() + START_WAIT_S
         while (running := postmaster.find(self.data)) is not None:
-            if running.ready and running.socket_folder is not None:
+            answer = Answer.NOT_NOW
+            if running.status == "stopping":
+                # Told to stop by somebody, it may wait for clients that hold on (after a SIGTERM): hurry it.
+                await self._shut_down()
+                return None
+            if running.status == "ready" and running.socket_folder is not None:
                 address = Address(running.socket_folder, running.pid)
-                if await answers(address):
+                answer = await knock(address)
+                if answer is Answer.READY:
                     return address
-                deaf_since = deaf_since or anyio.current_time()
-                if anyio.current_time() - deaf_since > DEAF_S:
-                    log.warning("the database has lost its socket and is started anew", pid=running.pid)
-                    await self._shut_down()
-                    return None
-            else:
-                deaf_since = None
-                self._report("waiting for the database, which is starting or recovering", None)
-            if anyio.current_time() > deadline:
+            now = anyio.current_time()
+            deaf_since = (deaf_since or now) if answer is Answer.NONE else None
+            if deaf_since is not None and now - deaf_since > DEAF_S:
+                log.warning("the database has lost its socket and is started anew", pid=running.pid)
+                await self._shut_down()
+                return None
+            if now > deadline:
                 raise self._too_slow(running.pid)
+            self._report("waiting for the database, which is starting or recovering", None)
             await anyio.sleep(POLL_S)
         return None
 
@@ -123,7 +150,7 @@ class EmbeddedPostgres:
         owner = cluster.owner_of(self.data)
         if not self.data.exists():
             self._report("making the database", None)
-        await cluster.prepare(self.data, owner)
+        await anyio.to_thread.run_sync(cluster.prepare, self.data, owner)
         await postmaster.clear_orphans(self.data)
         self._report("starting the database", None)
         return await self._launch(owner)
@@ -131,25 +158,25 @@ class EmbeddedPostgres:
     async def _launch(self, owner: cluster.Owner) -> Address:
         """Starts guard and server and waits until the server answers."""
         socket_folder = self._socket_folder()
-        guard = self._spawn(owner, socket_folder)
+        words = await anyio.to_thread.run_sync(self._spawn, owner, socket_folder)
         deadline = anyio.current_time() + START_WAIT_S
-        while guard.poll() is None:
-            running = postmaster.find(self.data)
-            if running is not None and running.ready:
-                address = Address(socket_folder, running.pid)
-                if await answers(address):
-                    if guard.stdout is not None:
-                        guard.stdout.close()
-                    log.info("the database is up", pid=running.pid, folder=str(self.data))
-                    return address
-            if anyio.current_time() > deadline:
-                raise self._too_slow(guard.pid)
-            await anyio.sleep(POLL_S / 4)
-        last_words = guard.stdout.read() if guard.stdout is not None else b""
-        self._forget_guard()
-        raise cluster.failure(last_words.decode(errors="replace"), "start", self.data)
+        try:
+            while (last_words := words.read()) is None:
+                running = postmaster.find(self.data)
+                if running is not None and running.status == "ready":
+                    address = Address(socket_folder, running.pid)
+                    if await knock(address) is Answer.READY:
+                        log.info("the database is up", pid=running.pid, folder=str(self.data))
+                        return address
+                if anyio.current_time() > deadline:
+                    raise self._too_slow(running.pid if running is not None else 0)
+                await anyio.sleep(POLL_S / 4)
+        finally:
+            words.close()
+        raise faults.of_program(last_words.decode(errors="replace"), "start", self.data)
 
-    def _spawn(self, owner: cluster.Owner, socket_folder: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, owner: cluster.Owner, socket_folder: Path) -> LastWords:
+        """Starts the guard, which detaches itself and starts the server. Blocks for the 20 ms that takes."""
         settings = cluster.settings(postmaster.tag_of(self.data), socket_folder, self._settings)
         environment = dict(cluster.ENVIRONMENT)
         if (stale := postmaster.stale_pid(self.data)) is not None:
@@ -157,23 +184,30 @@ class EmbeddedPostgres:
             # looks past its grandparent's pid (pg_ctl tells it that in the same way). The file itself stays, and with
             # it the interlock against backends that still hold the old shared memory.
             environment["PG_GRANDPARENT_PID"] = str(stale)
-        self._forget_guard()
-        self._guard = subprocess.Popen(
-            [
-                *cluster.guard_command("serve", owner),
-                str(self.run / "postgres.users"),
-                str(self.logs / "postgres.log"),
-                str(cluster.binaries().postgres),
-                *("-D", str(self.data)),
-                *(f"--{name}={value}" for name, value in settings.items()),
-            ],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C meant for the daemon must not reach the database
-        )
-        return self._guard
+        source, sink = os.pipe()
+        os.set_blocking(source, False)
+        words = LastWords(source)
+        try:
+            subprocess.run(
+                [
+                    *cluster.guard_command("serve", owner),
+                    *(str(self.run), str(self.logs / "postgres.log")),
+                    *(str(cluster.binaries().postgres), "-D", str(self.data)),
+                    *(f"--{name}={value}" for name, value in settings.items()),
+                ],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,  # a Ctrl-C meant for the daemon must not reach the database
+                check=False,
+            )
+        except BaseException:
+            words.close()
+            raise
+        finally:
+            os.close(sink)
+        return words
 
     def _socket_folder(self) -> Path:
         """home/run where a socket's path may be that long, else a private folder under the temporary one."""
@@ -201,55 +235,54 @@ class EmbeddedPostgres:
                     os.kill(running.pid, signal.SIGQUIT)
                     break
                 await anyio.sleep(POLL_S / 4)
-        if self._guard is not None:
-            await anyio.to_thread.run_sync(self._guard.wait)
-            self._forget_guard()
-
-    def _forget_guard(self) -> None:
-        if self._guard is not None and self._guard.poll() is not None:
-            if self._guard.stdout is not None:
-                self._guard.stdout.close()
-            self._guard = None
+        # Its guard still writes the log.
+        with anyio.move_on_after(GUARD_WAIT_S):
+            async with self._locked(GUARD_LOCK, fcntl.LOCK_SH, "waiting for the database to stop"):
+                pass
 
     # -- locks
 
     async def _join(self) -> None:
         """Becomes a user of the server. Waits while a guard takes the previous one down."""
         if self._users is None:
-            descriptor = os.open(self.run / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                await self._lock(descriptor, fcntl.LOCK_SH, "waiting for the previous database server to stop")
-            except BaseException:
-                os.close(descriptor)
-                raise
-            self._users = descriptor
+            self._users = await self._lock(
+                USERS_LOCK, fcntl.LOCK_SH, "waiting for the previous database server to stop"
+            )
 
     @asynccontextmanager
-    async def _starting(self) -> AsyncIterator[None]:
-        descriptor = os.open(self.run / "postgres.start", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    async def _locked(self, name: str, kind: int, waiting: str) -> AsyncGenerator[None]:
+        descriptor = await self._lock(name, kind, waiting)
         try:
-            await self._lock(descriptor, fcntl.LOCK_EX, "waiting for another process that starts the database")
             yield
         finally:
             os.close(descriptor)
 
-    async def _lock(self, descriptor: int, kind: int, waiting: str) -> None:
+    def _starting(self) -> AbstractAsyncContextManager[None]:
+        return self._locked(START_LOCK, fcntl.LOCK_EX, "waiting for another process that starts the database")
+
+    async def _lock(self, name: str, kind: int, waiting: str) -> int:
+        """A descriptor that holds the lock until it is closed."""
+        descriptor = os.open(self.run / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = anyio.current_time() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-                return
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-            if anyio.current_time() > deadline:
-                raise Unavailable(
-                    f"The database of {self.home} is held by another process ({waiting}).",
-                    "Call again; if it stays so, end the process that holds the file run/postgres.start or "
-                    "run/postgres.users (`lsof` names it).",
-                )
-            self._report(waiting, None)
-            await anyio.sleep(POLL_S)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                    return descriptor
+                except BlockingIOError:
+                    if anyio.current_time() > deadline:
+                        raise self._held(name, waiting) from None
+                self._report(waiting, None)
+                await anyio.sleep(POLL_S)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _held(self, name: str, waiting: str) -> Unavailable:
+        return Unavailable(
+            f"The database of {self.home} is held by another process ({waiting}).",
+            f"Call again; if it stays so, end the process that holds {self.run / name} (`lsof` names it).",
+        )
 
     def _too_slow(self, pid: int) -> Unavailable:
         return Unavailable(

@@ -7,6 +7,7 @@ away the children of a server that was killed.
 from __future__ import annotations
 
 import contextlib
+import enum
 import hashlib
 import os
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ MAKE_DATABASE = f'CREATE DATABASE "{cluster.USER}"'
 
 ORPHANS_WAIT_S = 10.0
 POLL_S = 0.02
-KNOCK_S = 5.0
+KNOCK_S = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,18 @@ class Postmaster:
 
     pid: int
     socket_folder: Path | None
-    ready: bool
+    status: str
+    """starting, ready, standby or stopping; empty while the file is being written."""
+
+
+class Answer(enum.Enum):
+    """What came back from the socket."""
+
+    READY = enum.auto()
+    NOT_NOW = enum.auto()
+    """The server is there; it starts, recovers or stops."""
+    NONE = enum.auto()
+    """Nobody is there."""
 
 
 def tag_of(data: Path) -> str:
@@ -56,8 +68,7 @@ def find(data: Path) -> Postmaster | None:
     if not lines or not _serves(int(lines[0]), data):
         return None
     folder = Path(lines[4]) if len(lines) > 4 and lines[4] else None
-    ready = len(lines) > 7 and lines[7].strip() == "ready"
-    return Postmaster(int(lines[0]), folder, ready)
+    return Postmaster(int(lines[0]), folder, lines[7].strip() if len(lines) > 7 else "")
 
 
 def stale_pid(data: Path) -> int | None:
@@ -86,7 +97,7 @@ def _serves(pid: int, data: Path) -> bool:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         try:
-            return os.path.samefile(process.cwd(), data)
+            return Path(process.cwd()).samefile(data)
         except (psutil.AccessDenied, OSError):
             return any(tag_of(data) in part for part in process.cmdline())
     except psutil.Error:
@@ -113,27 +124,28 @@ async def clear_orphans(data: Path) -> None:
         await anyio.sleep(POLL_S)
 
 
-async def answers(address: Address) -> bool:
-    """Knocks: True once a session can be opened. Makes the Soul's empty database where it is not there yet.
+async def knock(address: Address) -> Answer:
+    """Opens a session at the socket and closes it. Makes the Soul's empty database where it is not there yet.
 
     Raises:
         asyncpg.PostgresError: the server answers with something else than "not now".
     """
     try:
         try:
-            await _knock(address, cluster.USER)
+            await _session(address, cluster.USER)
         except asyncpg.InvalidCatalogNameError:
             with contextlib.suppress(asyncpg.DuplicateDatabaseError):
-                await _knock(address, "postgres", MAKE_DATABASE)
-            await _knock(address, cluster.USER)
-    except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
-        return False
+                await _session(address, "postgres", MAKE_DATABASE)
+    except asyncpg.CannotConnectNowError:
+        return Answer.NOT_NOW
     except asyncpg.TooManyConnectionsError:
-        return True
-    return True
+        return Answer.READY
+    except (OSError, asyncpg.PostgresConnectionError):
+        return Answer.NONE
+    return Answer.READY
 
 
-async def _knock(address: Address, database: str, statement: str = "") -> None:
+async def _session(address: Address, database: str, statement: str = "") -> None:
     connection = await asyncpg.connect(
         # A list, since a plain string would be cut at commas.
         host=[str(address.socket_folder)],
