@@ -15,6 +15,8 @@ from engine.errors import OverBudget
 from memory.window import Opening, Window, WindowTurn
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from engine.engine import Engine
     from memory.memory import Memory
     from memory.packets import Packet
@@ -97,12 +99,12 @@ class AgentContext:
         assert self._window is not None and self._told is not None
         told = self._told
 
-        async def work(connection: object) -> None:
-            await self._memory.packets.add(connection, packets)  # type: ignore[arg-type]
-            await self._memory.windows.append(connection, self.agent, turns, told)  # type: ignore[arg-type]
+        async def work(connection: asyncpg.Connection) -> None:
+            await self._memory.packets.add(connection, packets)
+            await self._memory.windows.append(connection, self.agent, turns, told)
 
         await self._memory.database.run(work)
-        self._memory.packets.written()
+        self._memory.packets.committed()
         self._window = replace(self._window, opening=told, turns=(*self._window.turns, *turns))
 
     async def missing(self, engine: Engine) -> list[int]:

@@ -193,6 +193,6 @@ def _asked(task: Task, sources: tuple[Hit, ...]) -> str:
     if task.context:
         parts.append(fenced(task.context, f"context given by {task.client}"))
     if sources:
-        lines = "\n".join(f"[{hit.source}] {hit.prose}" for hit in sources)
+        lines = "\n".join(f"[{hit.citation}] {hit.prose}" for hit in sources)
         parts.append(fenced(lines, "nearest memories"))
     return "\n\n".join(parts)

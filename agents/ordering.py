@@ -26,13 +26,13 @@ async def place(
     the vector is empty and the nearest memories come by keyword.
     """
     hits = await memory.recall.search(Query(text=task[:2_000], k=NEAREST))
-    vector = await memory.recall.embed(task)
+    vector = await memory.recall.embed(task[:2_000]) if memory.embedder is not None else None
     state: dict[str, Any] = {
         "embedder": memory.embedder.id if memory.embedder is not None else "",
         "dimension": len(vector) if vector is not None else 0,
         "vector": [round(float(x), 6) for x in vector] if vector is not None else [],
         "nearest": [
-            {"id": str(hit.id), "source": hit.source, "score": hit.score, "prose": hit.prose[:NEAREST_CHARACTERS]}
+            {"id": str(hit.id), "source": hit.citation, "score": hit.score, "prose": hit.prose[:NEAREST_CHARACTERS]}
             for hit in hits
         ],
     }

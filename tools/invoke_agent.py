@@ -123,7 +123,7 @@ def answer_text(answer: Answer) -> str:
     lines.append("")
     if answer.sources:
         lines.append("Memories it was given:")
-        lines += [f"- [{hit.source}] soul://memory/{hit.id}" for hit in answer.sources]
+        lines += [f"- [{hit.citation}] soul://memory/{hit.id}" for hit in answer.sources]
     if report.calls:
         lines.append(f"Tools it called: {', '.join(call[:120] for call in report.calls)}")
     first = f", first token after {report.first_token_s:.2f} s" if report.first_token_s is not None else ""

@@ -62,7 +62,7 @@ def tool(house: House) -> SoulTool:
             )
         )
         links = [
-            ResourceLink(type="resource_link", uri=f"soul://memory/{hit.id}", name=hit.source, mime_type="text/plain")
+            ResourceLink(type="resource_link", uri=f"soul://memory/{hit.id}", name=hit.citation, mime_type="text/plain")
             for hit in hits
         ]
         where = corpus.strip() or ", ".join(["memory", *await memory.corpora.mounted("director")])
@@ -86,8 +86,12 @@ def shown(query: str, where: str, hits: tuple[Hit, ...]) -> str:
             "(soul://corpora lists them)."
         )
     blocks = [
-        f"{place}. [{hit.source}] score {hit.score:.2f} (meaning {hit.semantic:.2f}, keyword {hit.keyword:.2f})\n"
-        f"   id {hit.id}\n{hit.prose}"
+        f"{place}. [{hit.citation}] score {hit.score:.2f} ({_parts(hit)})\n   id {hit.id}\n{hit.prose}"
         for place, hit in enumerate(hits, 1)
     ]
     return f"{len(hits)} from {where}:\n\n" + "\n\n".join(blocks)
+
+
+def _parts(hit: Hit) -> str:
+    meaning = "vector still owed" if hit.semantic is None else f"meaning {hit.semantic:.2f}"
+    return f"{meaning}, keyword {hit.keyword:.2f}"
