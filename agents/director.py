@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
-from memory.packets import Kind, Packet
-from memory.recall import Hit, Query
 
 from agents.context import AgentContext
 from agents.fence import fenced, shortened
@@ -23,13 +21,14 @@ from agents.judgement import Judgement, judge
 from agents.orders import Attempt, Order
 from agents.toolbox import Toolbox
 from agents.turn import Progress, Turn, TurnLimits, TurnReport
+from memory.packets import Kind, Packet
+from memory.recall import Hit, Query
 from memory.uuid7 import uuid7
 from memory.window import WindowTurn
 
 if TYPE_CHECKING:
     from engine.engine import Engine
     from memory.memory import Memory
-
     from memory.selves import Proposal
 
 DIRECTOR = "director"

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from memory.recall import Query
 
 if TYPE_CHECKING:
-    from memory.memory import Memory
-
     from agents.agents import Agents
     from agents.orders import Order
+    from memory.memory import Memory
 
 NEAREST = 3
 NEAREST_CHARACTERS = 300

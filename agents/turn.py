@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
-from memory.packets import Packet
 
 from agents.context import AgentContext
 from agents.fence import fenced, shortened
 from agents.toolbox import Toolbox
 from engine.events import Finished, Prefill, Token
 from engine.sampling import Sampling
+from memory.packets import Packet
 from memory.window import WindowTurn
 
 if TYPE_CHECKING:

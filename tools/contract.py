@@ -109,7 +109,6 @@ class SoulTool(Tool):
         if memory is None or not self._recorded or caller.agent:
             return  # an agent's own calls are packets of its turn
         from memory.packets import Packet
-
         from memory.text import cleaned
         from memory.uuid7 import uuid7
 

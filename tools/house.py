@@ -18,10 +18,9 @@ import anyio
 from engine.errors import SoulError, StillLoading, Unavailable
 
 if TYPE_CHECKING:
+    from agents.agents import Agents
     from engine.engine import Engine
     from memory.memory import Memory
-
-    from agents.agents import Agents
 
 T = TypeVar("T")
 State = Literal["waiting", "loading", "ready", "failed", "closed"]

@@ -10,9 +10,8 @@ from tools.contract import READS, SoulTool
 from tools.house import House
 
 if TYPE_CHECKING:
-    from memory.memory import Memory
-
     from agents.agents import Agents
+    from memory.memory import Memory
 
 DESCRIPTION = (
     "What is going on: parts and how far they have loaded, model, memory, mounted corpora, open work orders and jobs."
