@@ -1,0 +1,423 @@
+"""The engine: contexts of token ids over one loaded model, for any number of callers on the event loop.
+
+Knows contexts, requests and their order. All MLX objects live on the compute thread (`engine.compute`); callers hand in
+ids and get ids, text and numbers. Importing this module imports no MLX.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from engine.budget import GB, machine_memory, usable, zone
+from engine.compute import ComputeThread
+from engine.errors import Conflict, InvalidInput, NotFound, OverBudget, SoulError, Unavailable
+from engine.events import ContextStatus, EngineStatus, Event, Finished, ModelInfo, Prefill, Token
+from engine.sampling import Sampling
+
+if TYPE_CHECKING:
+    from engine.chat import Chat
+    from engine.contexts import Context
+    from engine.models import Loaded
+    from engine.runs import Generation, Model
+
+__all__ = ["Engine", "EngineConfig", "EngineStatus", "Event", "Finished", "ModelInfo", "Prefill", "Sampling", "Token"]
+
+log = structlog.get_logger()
+
+Report = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What to load and how. Models lie below `home / "models"`."""
+
+    home: Path
+    model: str | None = None
+    """A folder, a hub name, `seedling`, or None: the best on disk, else a recommended download, else the seedling."""
+    adapter: Path | None = None
+    """A LoRA folder (adapter_config.json, adapters.safetensors) to lay over the model."""
+    download: bool = True
+    """Whether the network may be used."""
+    prefill_chunk: int = 512
+    """Tokens per prefill step."""
+    context_tokens: int | None = None
+    """A cap on contexts; without it the model's own context or what the memory allows, whichever is smaller."""
+    memory_bytes: int | None = None
+    """What to take for the machine's memory instead of its RAM."""
+    hub_endpoint: str | None = None
+    """Another hub than the public one."""
+
+
+class Engine:
+    """One loaded model with its contexts. Open it with `Engine.open`; use it from one event loop."""
+
+    def __init__(self, compute: ComputeThread, loaded: Loaded, chat: Chat, chunk: int, blas: str, device: str) -> None:
+        from engine.runs import Model
+
+        self.info: ModelInfo = loaded.info
+        self.chat: Chat = chat
+        self._compute = compute
+        self._model: Model = Model(
+            network=loaded.network,
+            tokenizer=loaded.tokenizer,
+            vocabulary=loaded.info.vocabulary,
+            stop_ids=chat.stop_ids,
+            context_tokens=loaded.info.context_tokens,
+            chunk=chunk,
+        )
+        self._memory_bytes = loaded.memory_bytes
+        self._contexts: dict[str, Context] = {}
+        self._generations: dict[str, Generation] = {}
+        self._requests = 0
+        self._prefill_rate: float | None = None
+        self._decode_rate: float | None = None
+        self._blas = blas
+        self._device = device
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: EngineConfig, report: Report | None = None) -> AsyncGenerator[Engine, None]:
+        """Starts the compute thread, finds or downloads the model, loads it, and closes all of it at the end.
+
+        `report(stage, share)` is called on the event loop: `downloading`, `loading weights`, `hashing weights`; the
+        share is 0..1 or None where it is unknown.
+
+        Raises:
+            SoulError: the model cannot be had, read or held; the message names the remedy.
+        """
+        if config.prefill_chunk < 1:
+            raise InvalidInput(f"prefill_chunk is {config.prefill_chunk}.", "Give 1 or more; 512 is the default.")
+        compute = ComputeThread()
+        tell: Report = report or (lambda _stage, _share: None)
+
+        def told(stage: str, share: float | None) -> None:
+            compute.loop.call(tell, stage, share)
+
+        compute.start()
+        try:
+            folder = await _find(config, told)
+            engine = await compute.call(lambda: cls._load(compute, config, folder, told))
+            yield engine
+        finally:
+            await compute.stop()
+
+    @classmethod
+    def _load(cls, compute: ComputeThread, config: EngineConfig, folder: Path, report: Report) -> Engine:
+        """Runs on the compute thread, which thereby imports MLX."""
+        report("loading weights", None)
+        from engine.backend import BLAS, device
+        from engine.chat import Chat
+        from engine.models import load
+
+        loaded = load(
+            folder,
+            adapter=config.adapter,
+            context_tokens=config.context_tokens,
+            memory_bytes=config.memory_bytes,
+            known_hashes=config.home / "models" / ".hashes.json",
+            report=report,
+        )
+        chat = Chat(loaded.tokenizer, loaded.info.name)
+        return cls(compute, loaded, chat, config.prefill_chunk, BLAS.name, device())
+
+    async def start(self, context: str, ids: Sequence[int]) -> None:
+        """Declares that the context's truth is `ids`. Computes nothing; keeps what is computed of a common start."""
+        from engine.contexts import Context, common_prefix
+
+        self._check_ids(ids)
+        old = self._contexts.get(context)
+        if old is None:
+            self._contexts[context] = Context(context, list(ids))
+            return
+        self._idle(context)
+        shared = common_prefix(old.ids, ids)
+
+        def replace() -> None:
+            old.cut_cache(shared)
+            old.ids[:] = ids
+
+        await self._changing(old, replace)
+
+    def ids(self, context: str) -> tuple[int, ...]:
+        """All ids of a context, prompt and sampled. Raises NotFound."""
+        return tuple(self._of(context).ids)
+
+    def exists(self, context: str) -> bool:
+        """Whether the context was started and not dropped."""
+        return context in self._contexts
+
+    async def append(self, context: str, ids: Sequence[int]) -> None:
+        """Adds ids to the truth; they are computed with the next `generate`."""
+        self._check_ids(ids)
+        found = self._idle(context)
+        self._check_length(found, len(ids))
+        found.ids.extend(ids)
+
+    async def truncate(self, context: str, length: int) -> None:
+        """Cuts the context back to its first `length` ids, and its cache with it."""
+        found = self._idle(context)
+        if not 0 <= length <= len(found.ids):
+            raise InvalidInput(
+                f"The context {context} has {len(found.ids)} ids and cannot be cut to {length}.",
+                f"Give a length from 0 to {len(found.ids)}.",
+            )
+
+        def cut() -> None:
+            found.cut_cache(length)
+            del found.ids[length:]
+
+        await self._changing(found, cut)
+
+    async def drop(self, context: str) -> None:
+        """Forgets a context and frees its cache; one that does not exist is no error. Raises Conflict while it runs."""
+        if context not in self._contexts:
+            return
+        found = self._idle(context)
+        await self._changing(found, found.drop_cache)
+        self._contexts.pop(context, None)
+
+    def cancel(self, context: str) -> bool:
+        """Ends what the context generates after the step it is in, as `Finished("cancelled")`. False if it is idle."""
+        run = self._generations.get(context)
+        if run is None:
+            return False
+        run.cancelled = True
+        return True
+
+    async def generate(self, context: str, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Event, None]:
+        """Appends `ids` and draws a reply: `Prefill`s, `Token`s, one `Finished`.
+
+        When the caller is cancelled or closes the iterator (`contextlib.aclosing`), the engine is free after the step
+        it is in: one token, or one prefill chunk. What was appended and drawn stays in the context, the stop token
+        too.
+
+        Raises:
+            OverBudget: the context would be longer than `info.context_tokens`, or its cache larger than the memory.
+            NotFound, Conflict: there is no such context, or it generates already.
+            InvalidInput: nothing to compute, or an id outside the vocabulary.
+        """
+        from engine.runs import Generation
+
+        self._check_ids(ids)
+        found = self._idle(context)
+        self._check_length(found, len(ids) + min(sampling.max_tokens, 1))
+        if not found.ids and not ids:
+            raise InvalidInput(f"The context {context} is empty.", "Give at least one id to answer to.")
+        await self._make_room(found, len(found.ids) + len(ids) + sampling.max_tokens)
+        self._idle(context)
+        found.ids.extend(ids)
+        send, receive = anyio.create_memory_object_stream[Event](math.inf)
+        settled = _Settled()
+        run = Generation(
+            self._model,
+            found,
+            sampling,
+            emit=lambda event: self._compute.loop.call(send.send_nowait, event),
+            settled=lambda error: self._compute.loop.call(settled.set, error, send),
+        )
+        self._take(found)
+        self._generations[context] = run
+        self._compute.submit(run)
+        try:
+            async for event in receive:
+                yield event
+            if settled.error is not None:
+                raise _in_words(settled.error)
+        finally:
+            run.cancelled = True
+            with anyio.CancelScope(shield=True):
+                await settled.done.wait()
+            receive.close()
+            self._prefill_rate = run.prefill_rate or self._prefill_rate
+            self._decode_rate = run.decode_rate or self._decode_rate
+            found.busy = False
+            self._generations.pop(context, None)
+
+    async def choose(self, context: str, ids: Sequence[int], options: Sequence[Sequence[int]]) -> list[float]:
+        """Probabilities of each option as the continuation of the context and `ids`; they sum to 1.
+
+        Softmax over the mean log-probability of each option's tokens, so that a long option is not punished for its
+        length. The context's ids stay as they are. Raises what `generate` raises.
+        """
+        from engine.runs import Choice
+
+        if not options or any(len(option) == 0 for option in options):
+            raise InvalidInput("There is nothing to choose among.", "Give at least one option, none of them empty.")
+        for part in (ids, *options):
+            self._check_ids(part)
+        found = self._idle(context)
+        longest = max(len(option) for option in options)
+        self._check_length(found, len(ids) + longest)
+        if not found.ids and not ids:
+            raise InvalidInput(f"The context {context} is empty.", "Give at least one id to continue.")
+        await self._make_room(found, len(found.ids) + len(ids) + longest)
+        self._idle(context)
+        settled = _Settled()
+        weights: list[float] = []
+        run = Choice(
+            self._model,
+            found,
+            list(ids),
+            [list(option) for option in options],
+            answer=weights.extend,
+            settled=lambda error: self._compute.loop.call(settled.set, error),
+        )
+        self._take(found)
+        self._compute.submit(run)
+        try:
+            await settled.done.wait()
+        finally:
+            run.cancelled = True
+            with anyio.CancelScope(shield=True):
+                await settled.done.wait()
+            found.busy = False
+        if settled.error is not None:
+            raise _in_words(settled.error)
+        return weights
+
+    def status(self) -> EngineStatus:
+        """Where the engine stands now; cheap, and safe while requests run."""
+        contexts = tuple(
+            ContextStatus(found.name, len(found.ids), found.cached, found.kv_bytes, found.busy)
+            for found in tuple(self._contexts.values())
+        )
+        kv = sum(found.kv_bytes for found in contexts)
+        return EngineStatus(
+            queued=sum(1 for run in self._compute.runs if run.phase == "prefill"),
+            running=tuple(found.name for found in contexts if found.running),
+            contexts=contexts,
+            kv_bytes=kv,
+            prefill_tokens_per_s=self._prefill_rate,
+            decode_tokens_per_s=self._decode_rate,
+            blas=self._blas,
+            device=self._device,
+            zone=zone(self.info.bytes + kv, self._memory_bytes),
+            memory_limit_bytes=usable(self._memory_bytes),
+        )
+
+    def _of(self, context: str) -> Context:
+        found = self._contexts.get(context)
+        if found is None:
+            raise NotFound(f"The engine has no context named {context}.", "Start it first.")
+        return found
+
+    def _idle(self, context: str) -> Context:
+        found = self._of(context)
+        if found.busy:
+            raise Conflict(
+                f"The context {context} is at work already.", "Wait for its answer, cancel it, or use another context."
+            )
+        return found
+
+    def _take(self, found: Context) -> None:
+        self._requests += 1
+        found.used = self._requests
+        found.busy = True
+
+    async def _changing(self, found: Context, change: Callable[[], None]) -> None:
+        """Changes an idle context on the compute thread, and lets nobody else in meanwhile."""
+        found.busy = True
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._compute.call(change)
+        finally:
+            found.busy = False
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        if ids and not 0 <= min(ids) <= max(ids) < self.info.vocabulary:
+            raise InvalidInput(
+                f"Ids from {min(ids)} to {max(ids)} were given; the vocabulary of {self.info.name} ends at "
+                f"{self.info.vocabulary - 1}.",
+                "Encode with this engine's own `chat`; ids of another model mean nothing here.",
+            )
+
+    def _check_length(self, found: Context, more: int) -> None:
+        total = len(found.ids) + more
+        if total > self.info.context_tokens:
+            raise OverBudget(
+                f"The context {found.name} would have {total} tokens; {self.info.name} has room for "
+                f"{self.info.context_tokens} here.",
+                "Shorten the request, or flush the window; a higher `context_tokens` helps where the model allows it.",
+            )
+
+    async def _make_room(self, found: Context, tokens: int) -> None:
+        """Frees caches of idle contexts, longest unused first, until this one's fits; their ids stay.
+
+        Raises OverBudget when it does not fit beside what is running.
+        """
+        value_bytes = 2 if self.info.dtype in ("float16", "bfloat16") else 4
+        token_bytes = 2 * self.info.layers * self.info.kv_heads * self.info.head_dim * value_bytes
+        needed = min(tokens, self.info.context_tokens) * token_bytes
+        line = usable(self._memory_bytes)
+        others = sorted((one for one in self._contexts.values() if one is not found), key=lambda one: one.used)
+
+        def over() -> int:
+            return self.info.bytes + needed + sum(one.kv_bytes for one in others) - line
+
+        for other in others:
+            if over() <= 0:
+                return
+            if not other.busy and other.cached:
+                log.info("cache_freed", context=other.name, bytes=other.kv_bytes)
+                await self._changing(other, other.drop_cache)
+        if over() > 0:
+            held = sum(one.kv_bytes for one in others)
+            raise OverBudget(
+                f"{tokens} tokens of context need {needed / GB:.2f} GB beside {self.info.bytes / GB:.2f} GB of weights "
+                f"and {held / GB:.2f} GB of running contexts; {line / GB:.2f} GB are usable.",
+                "Wait for the running answers, shorten the request, or lower `context_tokens`.",
+            )
+
+
+class _Settled:
+    """The end of a request, as the event loop sees it."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.error: Exception | None = None
+
+    def set(self, error: Exception | None, stream: anyio.abc.ObjectSendStream[Event] | None = None) -> None:
+        self.error = error
+        if stream is not None:
+            stream.close()  # pyright: ignore[reportAttributeAccessIssue]
+        self.done.set()
+
+
+def _in_words(error: Exception) -> SoulError:
+    """What a step on the compute thread raised, as fact and remedy."""
+    if isinstance(error, SoulError):
+        return error
+    if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error).lower():
+        return OverBudget(
+            f"Memory ran out while computing: {error}.", "Use a smaller `context_tokens` or model; the context is kept."
+        )
+    return Unavailable(
+        f"The model failed while computing: {type(error).__name__}: {error}.",
+        "Ask again: the context is computed anew from its ids. If it fails again, see logs/daemon.log.",
+    )
+
+
+async def _find(config: EngineConfig, report: Report) -> Path:
+    """The model's folder; a download that is cancelled stops after the block it is in."""
+    from engine.hub import Hub
+    from engine.resolve import resolve
+
+    hub = Hub(config.home / "models", endpoint=config.hub_endpoint)
+    memory = config.memory_bytes if config.memory_bytes is not None else machine_memory()
+
+    def find() -> Path:
+        return resolve(config.model, hub, download=config.download, memory_bytes=memory, report=report)
+
+    try:
+        return await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+    finally:
+        hub.stop()
