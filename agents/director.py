@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -40,6 +40,8 @@ LOADING_S = 900.0
 JUDGING_S = 20.0
 """How long a review waits for one: its caller has no job id to come back with."""
 
+MEANT = 0.01
+"""Resonance below which a packet is not put before the Director unasked."""
 NEAREST = 4
 NEAREST_TOKENS = 700
 REVIEW_CHARACTERS = 8_000
@@ -115,7 +117,11 @@ class Director:
             await self._context.commit([WindowTurn("user", text, ids, said.id)], packets)
 
             def make(kind: Kind, prose: str, origin: str, metadata: Mapping[str, Any] | None = None) -> Packet:
-                return self._packet(task.session, kind, prose, origin, {"model": engine.info.name, **(metadata or {})})
+                packet = self._packet(
+                    task.session, kind, prose, origin, {"model": engine.info.name, **(metadata or {})}
+                )
+                # The words of an untrained stand-in are kept, but must not come back as if they meant something.
+                return packet if engine.info.trained else replace(packet, resonance=0.0)
 
             done = await Turn(engine, self._context, self._toolbox, limits, make, report).run()
         return Answer(done.text, engine.info.notice, engine.info.name, sources, done)
@@ -177,7 +183,7 @@ class Director:
         )
 
     async def _nearest(self, text: str) -> tuple[Hit, ...]:
-        query = Query(text=text[:2_000], k=NEAREST, agent=DIRECTOR, token_budget=NEAREST_TOKENS)
+        query = Query(text[:2_000], NEAREST, DIRECTOR, min_resonance=MEANT, token_budget=NEAREST_TOKENS)
         return await self._memory.recall.search(query)
 
 

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from mcp.server.mcpserver import Context
@@ -21,6 +21,9 @@ from pydantic import ConfigDict, PrivateAttr, ValidationError, create_model
 from engine.errors import SoulError
 from tools.caller import Caller, caller_of
 from tools.house import House
+
+if TYPE_CHECKING:
+    from memory.packets import Kind, Packet
 
 log = structlog.get_logger()
 
@@ -108,33 +111,39 @@ class SoulTool(Tool):
         memory = self._house.memory.peek()
         if memory is None or not self._recorded or caller.agent:
             return  # an agent's own calls are packets of its turn
-        from memory.packets import Packet
         from memory.text import cleaned
-        from memory.uuid7 import uuid7
 
         said = cleaned(f"{self.name}({json.dumps(arguments, ensure_ascii=False, default=str)})")[:RECORDED_CHARACTERS]
-        pair = (("call", said, caller.client), ("result", cleaned(result)[:RECORDED_CHARACTERS], f"tool:{self.name}"))
-        now = datetime.now(UTC)
+        answered = cleaned(result)[:RECORDED_CHARACTERS] or "(nothing)"
+        facts = {"tool": self.name, "ok": ok}
         try:
             await memory.packets.write(
                 [
-                    Packet(
-                        id=uuid7(),
-                        time=now,
-                        agent=caller.client,
-                        session=caller.session,
-                        sequence=place,
-                        kind=kind,
-                        prose=prose or "(nothing)",
-                        origin=origin,
-                        metadata={"tool": self.name, "ok": ok},
-                    )
-                    for place, (kind, prose, origin) in enumerate(pair)
+                    remembered("call", said, caller, caller.client, 1, **facts),
+                    remembered("result", answered, caller, f"tool:{self.name}", 2, **facts),
                 ]
             )
         except SoulError as error:
             # The call itself was answered by then; failing it because its record failed would be worse.
             log.warning("a call could not be recorded", error=str(error))
+
+
+def remembered(kind: Kind, prose: str, caller: Caller, origin: str, sequence: int = 0, **facts: Any) -> Packet:
+    """A packet of what happened in this very call, in the caller's session."""
+    from memory.packets import Packet
+    from memory.uuid7 import uuid7
+
+    return Packet(
+        id=uuid7(),
+        time=datetime.now(UTC),
+        agent=caller.agent or caller.client,
+        session=caller.session,
+        sequence=sequence,
+        kind=kind,
+        prose=prose,
+        origin=origin,
+        metadata=facts,
+    )
 
 
 def _text(result: CallToolResult) -> str:

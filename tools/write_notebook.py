@@ -10,7 +10,7 @@ from pydantic import Field
 from engine.errors import InvalidInput
 from tools.caller import caller_of
 from tools.check import words
-from tools.contract import ADDS, SoulTool
+from tools.contract import ADDS, SoulTool, remembered
 from tools.house import House
 
 DESCRIPTION = """\
@@ -41,17 +41,25 @@ def tool(house: House) -> SoulTool:
             raise InvalidInput("Exactly one way of writing is needed.", "Give content, or append, or both old and new.")
         why = words(reason, "reason")
         if content is not None:
-            change = pages.replace(cleaned(content))
+            written = cleaned(content)
+            change = pages.replace(written)
         elif append is not None:
-            change = pages.append(words(append, "append"))
+            written = words(append, "append")
+            change = pages.append(written)
         else:
             assert old is not None and new is not None
             if not old:
                 raise InvalidInput("`old` is empty.", "Give the passage to replace, or use `append`.")
-            change = pages.edit(old, cleaned(new))
+            written = cleaned(new)
+            change = pages.edit(old, written)
         memory = await house.memory.get()
         caller = caller_of(ctx)
-        before, after = await memory.notebook.write(change, why, caller.agent or caller.client, house.count_tokens)
+        author = caller.agent or caller.client
+        before, after = await memory.notebook.write(change, why, author, house.count_tokens)
+        if written.strip():
+            # What was noted must be found when the notebook has long forgotten it.
+            noted = [remembered("note", written, caller, f"notebook version {after.version}")]
+            await memory.packets.write(noted)
         counted = "" if house.engine.peek() else " (estimated: the model is not loaded)"
         return (
             f"Notebook version {after.version}: {after.tokens:,} of {pages.NOTEBOOK_TOKENS:,} tokens used{counted}.\n"

@@ -1,0 +1,64 @@
+"""The orders on the agents of the house: work orders, and a person's verdict on them.
+
+Importing this module registers the orders with `server.control`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from engine.errors import InvalidInput
+from server.control import LOADING_S, Order, order, plain
+
+if TYPE_CHECKING:
+    from agents.agents import Agents
+
+VERDICTS = ("accept", "revise", "reject")
+
+
+async def _agents(given: Order) -> Agents:
+    part = given.serving.house.agents
+    if part.peek() is None:
+        await given.progress(f"agents: {part.progress}", part.fraction)
+    return await part.get(LOADING_S)
+
+
+def _id(given: Order) -> UUID:
+    try:
+        return UUID(given.text("order"))
+    except ValueError:
+        raise InvalidInput(
+            f"{given.text('order')!r} is not the id of a work order.", "`soul order list` shows them."
+        ) from None
+
+
+@order("work_order.list")
+async def work_order_list(given: Order) -> Any:
+    """The latest work orders, newest first."""
+    agents = await _agents(given)
+    return await agents.orders.recent()
+
+
+@order("work_order.show")
+async def work_order_show(given: Order) -> Any:
+    """One work order with its attempts."""
+    agents = await _agents(given)
+    id = _id(given)
+    return {"order": plain(await agents.orders.get(id)), "attempts": plain(await agents.orders.attempts(id))}
+
+
+@order("work_order.decide")
+async def work_order_decide(given: Order) -> Any:
+    """The person's verdict on the attempt that waits; it stands for the Director's."""
+    verdict = given.text("verdict")
+    if verdict not in VERDICTS:
+        raise InvalidInput(f"{verdict!r} is no verdict.", f"Give one of: {', '.join(VERDICTS)}.")
+    agents = await _agents(given)
+    why = str(given.arguments.get("why") or "")
+    work_order, attempt = await agents.orders.decide(_id(given), verdict, why, "person")
+    said = f"{verdict}: {why}" if why else verdict
+    await agents.director.record("", "review", said, "person", work_order.id, number=attempt.number)
+    from tools.report_outcome import verdict_text
+
+    return {"says": verdict_text(work_order, attempt), "state": work_order.state}
