@@ -120,7 +120,7 @@ class Director:
                 packet = self._packet(
                     task.session, kind, prose, origin, {"model": engine.info.name, **(metadata or {})}
                 )
-                # The words of an untrained stand-in are kept, but must not come back as if they meant something.
+                # An untrained stand-in's words are kept, but must not come back as if they meant something.
                 return packet if engine.info.trained else replace(packet, resonance=0.0)
 
             done = await Turn(engine, self._context, self._toolbox, limits, make, report).run()

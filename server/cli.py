@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="the lines as they are")
     command("version", version, "print the version")
     cli_memory.add_commands(commands, common)
+    cli_orders.add_commands(commands, common)
     return top
 
 
