@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import SoulError, Unavailable
-from server import VERSION, cli_memory, paths
+from server import VERSION, cli_memory, cli_orders, paths
 from server.calling import call
 from server.claim import held, holder
 from server.console import ERR, OUT, fail, print_json, table
