@@ -1,0 +1,161 @@
+"""Words as 32-bit integers: what the keyword half of recall counts.
+
+Knows how text falls into words (prose, code identifiers, numbers, scripts without spaces) and how a word becomes a
+lexeme. Does not know where lexemes are stored or how they are weighed; `postings` and `recall` do.
+
+There is no dictionary: a lexeme is a hash of the stemmed word, so that writers share no table and never wait for each
+other. Two words fall on one lexeme about once in four thousand million pairs, which ranking does not notice.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, cast
+
+import Stemmer
+import xxhash
+
+EVERYWHERE = 0
+"""The lexeme that stands in every packet, whatever its words; no word is hashed to it."""
+
+MAX_COUNT = 0x7FFF
+"""Largest term frequency and largest packet length, in words, that a posting can hold; what is larger is cut to it."""
+
+MAX_QUERY_LEXEMES = 64
+"""A question uses this many distinct words at most; a pasted document would otherwise cost a scan of everything."""
+
+# Words that carry no topic. Kept short: a question word or a negation that BM25 would weigh down anyway does no harm.
+_STOP_WORDS = frozenset(
+    """
+    a about after all also am an and any are aren't as at be because been before being but by can can't could did didn't
+    do does doesn't doing don't for from had has have having he her hers him his how i i'd i'll i'm i've if in into is
+    isn't it it's its just let's me more most my no nor not of off on once only or other our ours out over own s same
+    she should so some such t than that that's the their theirs them then there there's these they this those through to
+    too under until up very was wasn't we we're were what what's when where which while who whom why will with won't
+    would you you're your yours
+    """.split()  # noqa: SIM905 - one word a line would be a page and a half
+)
+
+_WORD = re.compile(r"\d+(?:[.,:]\d+)+|\w+(?:'\w+)*")
+_HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
+# Scripts that write no spaces between words: one run of them is cut into overlapping pairs.
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+
+
+class _Stem(Protocol):
+    def stemWord(self, word: str) -> str: ...
+
+
+class _PerThread(threading.local):
+    # A Snowball stemmer holds a working buffer, so two threads must not share one.
+    stemmer: _Stem
+
+    def __init__(self) -> None:
+        self.stemmer = cast("_Stem", Stemmer.Stemmer("english"))
+
+
+_local = _PerThread()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The words of one text: how often each lexeme stands in it, and how many words there are in all."""
+
+    by_lexeme: Mapping[int, int]
+    length: int
+
+
+def count(text: str) -> Counts:
+    """The lexemes of `text` with their frequencies, `EVERYWHERE` excluded; counts and length end at `MAX_COUNT`."""
+    counter = Counter(lexeme(word) for word in words(text))
+    length = min(counter.total(), MAX_COUNT)
+    return Counts({key: min(value, MAX_COUNT) for key, value in counter.items()}, length)
+
+
+def of_query(text: str) -> tuple[int, ...]:
+    """The distinct lexemes of a question in order of appearance, at most `MAX_QUERY_LEXEMES` of them."""
+    found: dict[int, None] = {}
+    for word in words(text):
+        found.setdefault(lexeme(word))
+        if len(found) == MAX_QUERY_LEXEMES:
+            break
+    return tuple(found)
+
+
+def words(text: str) -> Iterator[str]:
+    """The stemmed, case-folded words of `text` in order, stop words left out.
+
+    An identifier such as `parseHTTPHeader` or `max_tokens` gives itself whole and then each of its parts, so that both
+    a pasted name and a spoken one find it. `0.8.5` stays one word. Chinese, Japanese and Thai runs give pairs.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    for match in _WORD.finditer(text):
+        raw = match.group()
+        if raw[0].isdigit() and not raw.isalnum():
+            yield raw.replace(",", "")
+        elif not raw.isascii() and _UNSPACED.search(raw):
+            yield from _pairs(raw)
+        elif raw.isdigit() or raw.islower() or "'" in raw:
+            yield from _identifier(raw) if "_" in raw else _plain(raw)
+        else:
+            yield from _identifier(raw)
+
+
+@lru_cache(maxsize=65536)
+def lexeme(word: str) -> int:
+    """The signed 32-bit xxh32 of a stemmed word, never `EVERYWHERE`."""
+    value = xxhash.xxh32_intdigest(word.encode("utf-8", "replace"))
+    signed = value - (1 << 32) if value >= 1 << 31 else value
+    return signed or 1
+
+
+def _plain(raw: str) -> Iterator[str]:
+    word = raw.casefold()
+    if word in _STOP_WORDS:
+        return
+    yield _stem(word)
+
+
+def _identifier(raw: str) -> Iterator[str]:
+    parts = _HUMP.findall(raw)
+    if len(parts) < 2:
+        # `Word`, `_word`, `__init__`, `ΣΑΣ`: one part, so the whole would say the same again.
+        yield from _plain(raw.strip("_") or raw)
+        return
+    yield raw.strip("_").casefold()
+    for part in parts:
+        if len(part) > 1 or part.isdigit():
+            yield from _plain(part)
+
+
+def _pairs(raw: str) -> Iterator[str]:
+    position = 0
+    for match in _UNSPACED.finditer(raw):
+        if match.start() > position:
+            yield from _identifier(raw[position : match.start()])
+        run = match.group()
+        yield from (run[i : i + 2] for i in range(max(1, len(run) - 1)))
+        position = match.end()
+    if position < len(raw):
+        yield from _identifier(raw[position:])
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    # `café` and `cafe` should meet; a question is often typed without marks.
+    if not word.isascii():
+        decomposed = unicodedata.normalize("NFD", word)
+        word = "".join(mark for mark in decomposed if not unicodedata.combining(mark))
+    return _local.stemmer.stemWord(word)
+
+
+def is_stop_word(word: str) -> bool:
+    """Whether a word, case-folded, carries no topic."""
+    return word in _STOP_WORDS

@@ -1,0 +1,68 @@
+"""Memory: packets, corpora and recall over one database, with their background work.
+
+Knows how the parts are joined and that the background work lives as long as they do. Holds no logic of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from memory import vectors
+from memory.corpora import Corpora
+from memory.notebook import Notebook
+from memory.packets import Packets
+from memory.recall import Recall
+from memory.selves import Selves
+from memory.upkeep import Upkeep
+from memory.window import Windows
+
+if TYPE_CHECKING:
+    from memory.database import Database
+    from memory.embedder import Embedder
+
+
+class Memory:
+    """What the Soul remembers."""
+
+    def __init__(
+        self, database: Database, embedder: Embedder | None, allowed_roots: Sequence[Path], upkeep: Upkeep
+    ) -> None:
+        self.database = database
+        self.embedder = embedder
+        """None: searched by words alone."""
+        self.upkeep = upkeep
+        self.packets = Packets(database, upkeep.wake)
+        self.corpora = Corpora(database, allowed_roots, upkeep.wake)
+        self.recall = Recall(database, embedder, upkeep)
+        self.selves = Selves(database)
+        self.notebook = Notebook(database)
+        self.windows = Windows(database)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, database: Database, embedder: Embedder | None, allowed_roots: Sequence[Path] = ()
+    ) -> AsyncGenerator[Memory]:
+        """Memory over an open database, with its background work running until the block ends.
+
+        `embedder` is best `default_embedder()`; with None, memory is searched by words alone and vectors stay owed.
+        Corpora may lie under `allowed_roots` only.
+        """
+        made_by = await vectors.register(database, embedder) if embedder is not None else None
+        await Selves(database).plant()
+        upkeep = Upkeep(database, embedder, made_by)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(upkeep.run, name="upkeep of memory")
+                yield cls(database, embedder, allowed_roots, upkeep)
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # What the block raised should reach the caller as it was, not inside the task group's wrapping.
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise

@@ -1,0 +1,117 @@
+"""What memory does in the background: vectors that are owed, indexes that are due, postings that lie scattered.
+
+Knows when each is due and that a question must not wait behind it. Does not know how any of them is done
+(`memory.vectors`, `memory.postings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from engine.errors import SoulError
+from memory import postings, vectors
+from memory.ranking import Vectors
+from memory.vectors import Owed
+
+if TYPE_CHECKING:
+    import asyncpg
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from memory.database import Database
+    from memory.embedder import Embedder
+
+log = structlog.get_logger()
+
+BATCH = 32
+"""Packets embedded at a time: a third of a second on two cores, so that a question waits no longer than that."""
+CHARACTERS_PER_TOKEN = 20
+INDEX_EVERY = 64
+"""Batches after which it is asked whether an index is due."""
+SCATTERED_FROM = 1000
+"""Writes to a corpus after which its postings are compacted."""
+RETRY_S = 5.0
+
+
+class Upkeep:
+    """The background work of memory; `run` is one task of whoever opened memory."""
+
+    def __init__(self, database: Database, embedder: Embedder | None, made_by: Vectors | None) -> None:
+        self._database = database
+        self._embedder = embedder
+        self.vectors = made_by
+        """Which vectors can be compared now, and where an index holds them; recall reads this."""
+        self._due = anyio.Event()
+        self._idle = anyio.Event()
+        # One at a time, and apart from the threads that embed questions.
+        self._thread = anyio.CapacityLimiter(1)
+
+    def wake(self) -> None:
+        """Something was written."""
+        self._due.set()
+        if self._idle.is_set():
+            self._idle = anyio.Event()
+
+    async def settled(self) -> None:
+        """Returns when everything written before this call is embedded, indexed and compacted."""
+        self.wake()
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Works whenever something is due, until cancelled. A database that is away is tried again later."""
+        while True:
+            self._due = anyio.Event()
+            try:
+                await self._embed_owed()
+                await self._tidy()
+            except SoulError as error:
+                log.warning("upkeep of memory is put off", reason=str(error), retry_s=RETRY_S)
+                await anyio.sleep(RETRY_S)
+                continue
+            if not self._due.is_set():
+                self._idle.set()
+            await self._due.wait()
+
+    async def _embed_owed(self) -> None:
+        if self._embedder is None or self.vectors is None:
+            return
+        batches = 0
+        characters = self._embedder.max_tokens * CHARACTERS_PER_TOKEN
+        while owed := await vectors.next_owed(self._database, BATCH, characters):
+            await self._embed(self._embedder, self.vectors, owed)
+            batches += 1
+            if batches % INDEX_EVERY == 0:
+                self.vectors = await vectors.keep_indexes(self._database, self.vectors)
+
+    async def _embed(self, embedder: Embedder, made_by: Vectors, owed: Sequence[Owed]) -> None:
+        def embed() -> NDArray[np.float32]:
+            return embedder.embed([item.prose for item in owed])
+
+        try:
+            made = await anyio.to_thread.run_sync(embed, limiter=self._thread)
+        except Exception as error:
+            # One text must not keep all others from ever being embedded.
+            if len(owed) > 1:
+                for item in owed:
+                    await self._embed(embedder, made_by, [item])
+                return
+            log.error("a packet cannot be embedded", packet=str(owed[0].id), error=f"{type(error).__name__}: {error}")
+            await vectors.give_up(self._database, owed)
+            return
+        await vectors.store(self._database, made_by, owed, made)
+
+    async def _tidy(self) -> None:
+        if self.vectors is not None:
+            self.vectors = await vectors.keep_indexes(self._database, self.vectors)
+            await vectors.forget_others(self._database, self.vectors)
+
+        async def work(connection: asyncpg.Connection) -> None:
+            for corpus_id in await postings.scattered(connection, SCATTERED_FROM):
+                await postings.compact(connection, corpus_id)
+
+        await self._database.run(work)
