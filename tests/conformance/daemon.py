@@ -14,7 +14,7 @@ from tools.house import House
 from tools.registry import create_server
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fixtures import add_fixtures  # noqa: E402 - beside this file, which is no package
+from fixtures import add_fixtures
 
 
 def make_server(house: House, read_only: bool, toolsets: frozenset[str]) -> MCPServer[Any]:

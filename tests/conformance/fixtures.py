@@ -206,7 +206,7 @@ def _add_prompts(server: MCPServer[Any]) -> None:
         return [says(TextContent(type="text", text=f"Prompt with arguments: arg1='{arg1}', arg2='{arg2}'"))]
 
     @server.prompt(description=FIXTURE)
-    async def test_prompt_with_embedded_resource(resourceUri: str) -> list[dict[str, Any]]:  # noqa: N803 - the suite's
+    async def test_prompt_with_embedded_resource(resourceUri: str) -> list[dict[str, Any]]:
         return [
             says(_embedded(resourceUri, "text/plain", "Embedded resource content for testing.")),
             says(TextContent(type="text", text="Please process the embedded resource above.")),
