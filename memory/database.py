@@ -6,6 +6,7 @@ in the module that needs it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -222,8 +223,11 @@ class Database:
         return cast("asyncpg.Connection", await self._pool.acquire(timeout=ACQUIRE_WAIT_S))
 
     async def _release(self, connection: asyncpg.Connection) -> None:
-        # Also when this task is being cancelled: the pool must get its connection back.
-        with anyio.CancelScope(shield=True):
+        """Gives the connection back, also when this task is being cancelled.
+
+        Where it turns out to be lost only now, the pool drops it; what was done with it is done.
+        """
+        with anyio.CancelScope(shield=True), contextlib.suppress(TimeoutError, *faults.GONE):
             await self._pool.release(cast("PoolConnectionProxy", connection), timeout=LEAVE_WAIT_S)
 
 
@@ -237,9 +241,8 @@ async def _completed(connection: asyncpg.Connection, transaction: Any) -> AsyncG
     try:
         yield
     except BaseException:
-        if not connection.is_closed():
-            with anyio.CancelScope(shield=True), anyio.move_on_after(LEAVE_WAIT_S):
-                await transaction.rollback()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(LEAVE_WAIT_S), contextlib.suppress(*faults.GONE):
+            await transaction.rollback()
         raise
     with anyio.CancelScope(shield=True):
         await transaction.commit()
@@ -252,7 +255,8 @@ async def _warm_pool(connector: Connector) -> asyncpg.Pool:
         connector.config.url,
         connect=connector.connect,
         init=connector.initialise,
-        min_size=size,
+        min_size=0,  # above zero, a task of the pool would race the revival of a lost server
+        init_size=size,
         max_size=size,
         max_queries=FOREVER,
         max_inactive_connection_lifetime=0,

@@ -29,13 +29,25 @@ LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
-CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+GONE = (*LOST, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a call on a connection that was lost before may raise."""
+CONTENDED = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    # Another session changed the schema under a prepared statement, as adding a corpus does.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutdatedSchemaCacheError,
+)
 
 
 def is_lost(error: BaseException) -> bool:
     """Did this fail because there is no connection (any more)?"""
     if isinstance(error, asyncpg.InterfaceError):
-        return "closed" in str(error) and "pool" not in str(error)
+        # The pool takes a lost connection out of its user's hands; what he then calls says "released".
+        return re.search("connection (is|was) closed|released back to the pool", str(error)) is not None
+    if isinstance(error, asyncpg.InternalClientError):
+        # The server's last message was read and its end not yet noticed: the protocol consumes an error (state 2).
+        return "another operation (2) is in progress" in str(error)
     return isinstance(error, LOST)
 
 

@@ -11,6 +11,7 @@ Locks in home/run make any number of processes right about one server:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -239,6 +240,9 @@ class EmbeddedPostgres:
         with anyio.move_on_after(GUARD_WAIT_S):
             async with self._locked(GUARD_LOCK, fcntl.LOCK_SH, "waiting for the database to stop"):
                 pass
+        if running is not None and running.socket_folder not in (None, self.run):
+            with contextlib.suppress(OSError):
+                running.socket_folder.rmdir()
 
     # -- locks
 
