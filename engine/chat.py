@@ -95,8 +95,10 @@ class Chat:
                 role, text = "user", f"Result of {name or 'the tool'}:\n{text}"
             else:
                 return self._words.ids(self._template.tool.around(text, name or "tool"))
-        frame = self._template.user if role == "user" else self._template.assistant
-        return self._words.ids(frame.around(text))
+        if role == "user":
+            return self._words.ids(self._template.user.around(text))
+        # In three pieces, as generating makes it: the prompt and the reply are never encoded together.
+        return [*self.reply_start(), *self.encode(text), *self._words.ids(self._template.assistant.after)]
 
     def reply_start(self) -> list[int]:
         """The generation prompt: what stands before the assistant's first own token."""

@@ -102,9 +102,17 @@ class Vocabulary:
         from tokenizers import Tokenizer
 
         content = json.loads(backend.to_str())
-        content["added_tokens"] = [
-            token for token in content.get("added_tokens", ()) if token["content"] not in self.control
-        ]
+        # Added tokens are numbered in their order behind the model's own vocabulary. One of these is made unspeakable
+        # instead of being left out, so that those behind it keep their ids.
+        own = _own_words(content["model"])
+        secret = secrets.token_hex(16)
+        kept: list[dict[str, Any]] = []
+        for token in content.get("added_tokens", ()):
+            if token["content"] not in self.control:
+                kept.append(token)
+            elif token["content"] not in own:
+                kept.append(token | {"content": f"{secret}{token['id']}"})
+        content["added_tokens"] = kept
         content["post_processor"] = None
         content["truncation"] = content["padding"] = None
         for part in _parts(content.get("pre_tokenizer")):
@@ -283,6 +291,12 @@ def _shared_prefix(left: str, right: str) -> int:
 def _harmless(text: str, template: str) -> bool:
     """An added token that is mere text: runs of blanks, and HTML tags that the template gives no meaning."""
     return text.isspace() or (HTML_TAG.fullmatch(text) is not None and text not in template)
+
+
+def _own_words(model: dict[str, Any]) -> frozenset[str]:
+    """The vocabulary that the tokenizer's model itself has: a dictionary, or pairs of word and score."""
+    vocabulary = model.get("vocab") or ()
+    return frozenset(vocabulary if isinstance(vocabulary, dict) else (str(entry[0]) for entry in vocabulary))
 
 
 def _parts(node: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -57,7 +57,7 @@ def parrot(
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     _dump(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
     words = Tokenizer.from_str(tokenizer)
-    spoken = {text: words.token_to_id(_byte_level(text)) for text in replies}
+    spoken = {text: cast(int, words.token_to_id(_byte_level(text))) for text in replies}
 
     found: list[tuple[frozenset[int], str | None, str | None]] = []
     for word in markers:

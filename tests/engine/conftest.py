@@ -1,0 +1,23 @@
+"""The seedling for all tests of the engine: its folder is written once per run, an engine is opened per test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine, EngineConfig
+from engine.seedling.weights import seedling
+
+
+@pytest.fixture(scope="session")
+def seedling_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield seedling(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+async def engine(seedling_folder: Path, tmp_path: Path) -> AsyncIterator[Engine]:
+    config = EngineConfig(tmp_path, model=str(seedling_folder), prefill_chunk=64)
+    async with Engine.open(config) as opened:
+        yield opened
