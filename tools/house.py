@@ -57,7 +57,7 @@ class Part(Generic[T]):
     def progress(self) -> str:
         """`loading, 40 %` or what else is true now, for a person."""
         if self.state == "loading" and self.fraction is not None:
-            return f"loading, {self.fraction:.0%}" + (f" ({self.detail})" if self.detail else "")
+            return f"loading, {self.fraction * 100:.0f} %" + (f" ({self.detail})" if self.detail else "")
         if self.state == "failed" and self.error is not None:
             return f"failed: {self.error}"
         return self.state + (f" ({self.detail})" if self.detail else "")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
@@ -14,6 +15,9 @@ from tools.check import identifier
 from tools.house import House
 from tools.mount_corpus import card
 from tools.status import survey
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -119,7 +123,7 @@ def add_resources(server: MCPServer[Any], house: House) -> None:
     async def the_budget() -> str:
         async def read() -> str:
             engine = await house.engine.get(0)
-            return _json(engine.budget())
+            return _json(await anyio.to_thread.run_sync(_budget, engine))
 
         return await _read(read)
 
@@ -138,6 +142,24 @@ async def _read(read: Callable[[], Awaitable[str]]) -> str:
         raise ResourceNotFoundError(str(error)) from error
     except SoulError as error:
         raise ResourceError(str(error)) from error
+
+
+def _budget(engine: Engine) -> dict[str, Any]:
+    from engine.budget import Budget, KvFormat
+
+    budget = Budget.of(engine.info.path, float32=engine.info.dtype == "float32")
+    status = engine.status()
+    formats: tuple[KvFormat, ...] = ("fp16", "q8", "k8v4")
+    return {
+        "model": engine.info.name,
+        "memory_bytes": budget.memory_bytes,
+        "usable_bytes": budget.usable_bytes,
+        "weight_bytes": budget.weight_bytes,
+        "kv_bytes_now": status.kv_bytes,
+        "zone": status.zone,
+        "kv_bytes_per_token": {name: budget.shape.kv_bytes_per_token(name) for name in formats},
+        "fitting_tokens": {name: budget.fitting_tokens(name) for name in formats},
+    }
 
 
 def _json(data: Any) -> str:
