@@ -43,7 +43,8 @@ _STOP_WORDS = frozenset(
 )
 
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+|\w+(?:'\w+)*")
-_HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
+# Where an identifier falls apart: aB, ABc, a1, 1a, a_b.
+_JOINT = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|_+")
 # Scripts that write no spaces between words: one run of them is cut into overlapping pairs.
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 
@@ -124,7 +125,7 @@ def _plain(raw: str) -> Iterator[str]:
 
 
 def _identifier(raw: str) -> Iterator[str]:
-    parts = _HUMP.findall(raw)
+    parts = [part for part in _JOINT.split(raw) if part]
     if len(parts) < 2:
         # `Word`, `_word`, `__init__`, `ΣΑΣ`: one part, so the whole would say the same again.
         yield from _plain(raw.strip("_") or raw)

@@ -40,7 +40,7 @@ _GELU_ROWS = 64
 
 @dataclass(frozen=True)
 class _Layer:
-    """One encoder layer: (weight, bias) pairs, weights transposed to (in, out) so that `x @ w` walks memory in order."""
+    """One encoder layer: pairs of weight, transposed to (in, out) so that `x @ w` walks memory in order, and bias."""
 
     qkv: Pair  # (384, 1152): query, key and value side by side
     out: Pair
