@@ -40,6 +40,15 @@ def home() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def seasoned_home() -> Iterator[Path]:
+    """A SOUL_HOME whose data folder is initialised already, for tests that may kill its server but leave its files."""
+    folder = Path(tempfile.mkdtemp(prefix="soul-"))
+    cluster.prepare(folder / "postgres", cluster.owner_of(folder / "postgres"))
+    yield folder
+    shutil.rmtree(folder)
+
+
 def database_url(address: Address, name: str) -> str:
     return f"postgresql://{cluster.USER}@/{name}?host={quote(str(address.socket_folder), safe='')}&port={cluster.PORT}"
 

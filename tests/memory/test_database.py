@@ -50,9 +50,10 @@ async def words(empty_database_url: str, home: Path, migrations: Path) -> AsyncI
 
 
 @pytest.fixture
-async def embedded(home: Path, migrations: Path) -> AsyncIterator[Database]:
-    """A database with an embedded server of its own, which a test may kill."""
-    async with Database.open(DatabaseConfig(home, migrations=migrations, pool_size=3)) as database:
+async def embedded(seasoned_home: Path, migrations: Path) -> AsyncIterator[Database]:
+    """The words on an embedded server, which a test may kill."""
+    async with Database.open(DatabaseConfig(seasoned_home, migrations=migrations, pool_size=3)) as database:
+        await database.execute("TRUNCATE words")
         yield database
 
 
@@ -291,12 +292,12 @@ async def test_a_missing_database_is_named(test_server: object, clone_url: str, 
             pass
 
 
-async def test_a_wrong_migration_closes_everything_again(home: Path, migrations: Path) -> None:
+async def test_a_wrong_migration_closes_everything_again(seasoned_home: Path, migrations: Path) -> None:
     (migrations / "0002_wrong.sql").write_text("SELECT no_such_column;")
     with pytest.raises(asyncpg.UndefinedColumnError):
-        async with Database.open(DatabaseConfig(home, migrations=migrations)):
+        async with Database.open(DatabaseConfig(seasoned_home, migrations=migrations)):
             pass
-    assert not (home / "postgres" / "postmaster.pid").exists()
+    assert not (seasoned_home / "postgres" / "postmaster.pid").exists()
 
 
 async def test_a_full_disk_is_said_and_what_was_written_before_stays(words: Database) -> None:
@@ -306,8 +307,8 @@ async def test_a_full_disk_is_said_and_what_was_written_before_stays(words: Data
     assert await words.fetchval("SELECT count(*) FROM words") == 1
 
 
-async def test_a_server_without_a_connection_left_says_so(home: Path, migrations: Path) -> None:
-    config = DatabaseConfig(home, migrations=migrations, pool_size=9, server_settings={"max_connections": "5"})
+async def test_a_server_without_a_connection_left_says_so(seasoned_home: Path, migrations: Path) -> None:
+    config = DatabaseConfig(seasoned_home, migrations=migrations, pool_size=9, server_settings={"max_connections": "5"})
     with pytest.raises(Unavailable, match="no connection left"):
         async with Database.open(config):
             pass

@@ -48,19 +48,10 @@ anyio.run(main)
 """Uses the server until its stdin is closed, as a daemon would; prints the postmaster's pid."""
 
 
-@pytest.fixture(scope="session")
-def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder as initdb makes it, to copy from: initialising takes most of a first start."""
-    home = tmp_path_factory.mktemp("initialised")
-    data = home / "postgres"
-    cluster.prepare(data, cluster.owner_of(data))
-    return data
-
-
 @pytest.fixture
-def used_home(home: Path, initialised: Path) -> Path:
-    """A SOUL_HOME with an initialised data folder and no server."""
-    subprocess.run(["cp", "-a", initialised, home / "postgres"], check=True)
+def copied_home(home: Path, seasoned_home: Path) -> Path:
+    """An initialised SOUL_HOME whose files a test may spoil."""
+    subprocess.run(["cp", "-a", seasoned_home / "postgres", home / "postgres"], check=True)
     return home
 
 
@@ -128,28 +119,28 @@ async def test_a_fresh_home_gets_a_server_with_checksums_and_utf8(home: Path) ->
     ended(address.pid)
 
 
-async def test_what_was_written_is_there_after_a_restart(used_home: Path) -> None:
-    async with server_of(used_home) as server:
-        await ask(await server.ensure(), "CREATE TABLE t AS SELECT 7 AS a")
-    async with server_of(used_home) as server:
-        assert await ask(await server.ensure(), "SELECT a FROM t") == 7
+async def test_what_was_written_is_there_after_a_restart(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
+        await ask(await server.ensure(), "CREATE TABLE restarted AS SELECT 7 AS a")
+    async with server_of(seasoned_home) as server:
+        assert await ask(await server.ensure(), "SELECT a FROM restarted") == 7
 
 
-async def test_asking_again_changes_nothing(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_asking_again_changes_nothing(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
         assert await server.ensure() == await server.ensure()
 
 
-async def test_the_server_does_not_listen_on_the_network(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_the_server_does_not_listen_on_the_network(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
         assert await ask(address, "SHOW listen_addresses") == ""
         connections = psutil.Process(address.pid).net_connections(kind="inet")
         assert not connections
 
 
-async def test_the_server_has_a_session_of_its_own_so_that_ctrl_c_does_not_reach_it(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_the_server_has_a_session_of_its_own_so_that_ctrl_c_does_not_reach_it(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
         assert os.getsid(address.pid) != os.getsid(0)
 
@@ -158,7 +149,7 @@ async def test_the_server_has_a_session_of_its_own_so_that_ctrl_c_does_not_reach
     "name",
     ["with space", 'quo\'te "double" $HOME `x`', "naïve-日本語", "comma,equals=1;#%25", "long-" + 30 * "abcdefg-"],
 )
-async def test_any_path_will_do(home: Path, initialised: Path, name: str) -> None:
+async def test_any_path_will_do(home: Path, seasoned_home: Path, name: str) -> None:
     strange = home / name
     async with server_of(strange) as server:  # initialises there, too
         address = await server.ensure()
@@ -185,8 +176,8 @@ async def test_a_socket_folder_that_somebody_else_prepared_is_not_used(
 # -- several users
 
 
-async def test_the_server_stays_until_its_last_user_leaves(used_home: Path) -> None:
-    first, second = EmbeddedPostgres(used_home), EmbeddedPostgres(used_home)
+async def test_the_server_stays_until_its_last_user_leaves(seasoned_home: Path) -> None:
+    first, second = EmbeddedPostgres(seasoned_home), EmbeddedPostgres(seasoned_home)
     address = await first.ensure()
     assert await second.ensure() == address
     assert not await first.stop()
@@ -204,10 +195,10 @@ async def test_processes_that_race_for_a_fresh_home_get_one_server(home: Path) -
             racer.communicate(timeout=SECONDS)
 
 
-async def test_a_newcomer_waits_for_the_server_that_is_going_down(used_home: Path) -> None:
-    with daemon(used_home) as (process, pid):
+async def test_a_newcomer_waits_for_the_server_that_is_going_down(seasoned_home: Path) -> None:
+    with daemon(seasoned_home) as (process, pid):
         process.kill()
-    async with server_of(used_home) as server:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
         assert address.pid != pid
         assert await ask(address, "SELECT 1") == 1
@@ -217,43 +208,43 @@ async def test_a_newcomer_waits_for_the_server_that_is_going_down(used_home: Pat
 # -- every way to lose it
 
 
-async def test_a_killed_daemon_takes_the_server_with_it(used_home: Path) -> None:
-    with daemon(used_home) as (process, pid):
+async def test_a_killed_daemon_takes_the_server_with_it(seasoned_home: Path) -> None:
+    with daemon(seasoned_home) as (process, pid):
         process.kill()
     ended(pid)
-    log = (used_home / "logs" / "postgres.log").read_text()
-    assert "received fast shutdown request" in log
+    log = (seasoned_home / "logs" / "postgres.log").read_text()
+    assert f"[{pid}] LOG:  received fast shutdown request" in log
 
 
-async def test_a_killed_postmaster_is_started_again_with_all_that_was_committed(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_a_killed_postmaster_is_started_again_with_all_that_was_committed(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
-        await ask(address, "CREATE TABLE t AS SELECT 7 AS a")
+        await ask(address, "CREATE TABLE survived AS SELECT 7 AS a")
         os.kill(address.pid, signal.SIGKILL)
         again = await server.ensure()
         assert again.pid != address.pid
-        assert await ask(again, "SELECT a FROM t") == 7
+        assert await ask(again, "SELECT a FROM survived") == 7
 
 
-async def test_daemon_and_postmaster_killed_together_leave_nothing_that_hinders(used_home: Path) -> None:
-    with daemon(used_home) as (process, pid):
+async def test_daemon_and_postmaster_killed_together_leave_nothing_that_hinders(seasoned_home: Path) -> None:
+    with daemon(seasoned_home) as (process, pid):
         os.kill(pid, signal.SIGKILL)
         process.kill()
-    async with server_of(used_home) as server:
+    async with server_of(seasoned_home) as server:
         assert await ask(await server.ensure(), "SELECT 1") == 1
 
 
 @on_linux
-async def test_a_killed_guard_takes_the_server_with_it(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_a_killed_guard_takes_the_server_with_it(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
         os.kill(psutil.Process(address.pid).ppid(), signal.SIGKILL)
         ended(address.pid)
         assert (await server.ensure()).pid != address.pid
 
 
-async def test_a_terminated_guard_stops_the_server_fast_though_clients_are_connected(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_a_terminated_guard_stops_the_server_fast_though_clients_are_connected(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
         client = await asyncpg.connect(host=[str(address.socket_folder)], user=cluster.USER, ssl=False)
         os.kill(psutil.Process(address.pid).ppid(), signal.SIGTERM)
@@ -261,8 +252,8 @@ async def test_a_terminated_guard_stops_the_server_fast_though_clients_are_conne
         client.terminate()
 
 
-async def test_a_server_that_waits_for_its_clients_to_leave_is_hurried(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_a_server_that_waits_for_its_clients_to_leave_is_hurried(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
         client = await asyncpg.connect(host=[str(address.socket_folder)], user=cluster.USER, ssl=False)
         os.kill(address.pid, signal.SIGTERM)
@@ -273,10 +264,10 @@ async def test_a_server_that_waits_for_its_clients_to_leave_is_hurried(used_home
 
 
 async def test_a_backend_that_survives_its_postmaster_is_ended(
-    used_home: Path, monkeypatch: pytest.MonkeyPatch
+    seasoned_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postmaster, "ORPHANS_WAIT_S", 0.3)
-    async with server_of(used_home) as server:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
         client = await asyncpg.connect(host=[str(address.socket_folder)], user=cluster.USER, ssl=False)
         backend = await client.fetchval("SELECT pg_backend_pid()")
@@ -296,25 +287,25 @@ async def _spin(client: asyncpg.Connection) -> None:
         await client.execute("DO 'BEGIN LOOP END LOOP; END'")
 
 
-async def test_a_stale_pid_file_whose_pid_went_to_another_process_does_not_hinder(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_a_stale_pid_file_whose_pid_went_to_another_process_does_not_hinder(copied_home: Path) -> None:
+    async with server_of(copied_home) as server:
         address = await server.ensure()
         os.kill(address.pid, signal.SIGKILL)
         ended(address.pid)
     with subprocess.Popen(["sleep", "600"]) as stranger:
-        for path in (used_home / "postgres" / "postmaster.pid", used_home / "run" / f"{postgres.SOCKET_NAME}.lock"):
+        for path in (copied_home / "postgres" / "postmaster.pid", copied_home / "run" / f"{postgres.SOCKET_NAME}.lock"):
             path.write_text(path.read_text().replace(f"{address.pid}\n", f"{stranger.pid}\n", 1))
-        async with server_of(used_home) as server:
+        async with server_of(copied_home) as server:
             assert await ask(await server.ensure(), "SELECT 1") == 1
             assert stranger.poll() is None
         stranger.kill()
 
 
 async def test_a_server_whose_socket_was_removed_is_started_anew(
-    used_home: Path, monkeypatch: pytest.MonkeyPatch
+    seasoned_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "DEAF_S", 0.1)
-    async with server_of(used_home) as server:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
         (address.socket_folder / postgres.SOCKET_NAME).unlink()
         again = await server.ensure()
@@ -344,41 +335,41 @@ async def test_a_folder_of_something_else_is_refused_and_left_alone(home: Path) 
     assert [path.name for path in (home / "postgres").iterdir()] == ["letter.txt"]
 
 
-async def test_data_of_another_version_are_refused_and_left_alone(used_home: Path) -> None:
-    (used_home / "postgres" / "PG_VERSION").write_text("17\n")
-    async with server_of(used_home) as server:
+async def test_data_of_another_version_are_refused_and_left_alone(copied_home: Path) -> None:
+    (copied_home / "postgres" / "PG_VERSION").write_text("17\n")
+    async with server_of(copied_home) as server:
         with pytest.raises(Conflict, match=r"written by Postgres 17.*Nothing was touched.*pg_dump of Postgres 17"):
             await server.ensure()
-    assert not (used_home / "postgres" / "postmaster.pid").exists()
+    assert not (copied_home / "postgres" / "postmaster.pid").exists()
 
 
-async def test_a_server_that_cannot_start_gives_its_own_reason(used_home: Path) -> None:
-    server = EmbeddedPostgres(used_home, settings={"shared_buffers": "nonsense"})
+async def test_a_server_that_cannot_start_gives_its_own_reason(seasoned_home: Path) -> None:
+    server = EmbeddedPostgres(seasoned_home, settings={"shared_buffers": "nonsense"})
     with pytest.raises(Unavailable, match=r'invalid value for parameter "shared_buffers"'):
         await server.ensure()
     await server.stop()
 
 
 async def test_a_home_held_by_a_process_that_does_not_let_go_is_said(
-    used_home: Path, monkeypatch: pytest.MonkeyPatch
+    seasoned_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "LOCK_WAIT_S", 0.1)
-    (used_home / "run").mkdir()
-    holder = EmbeddedPostgres(used_home)
-    async with server_of(used_home) as server, holder._starting():
+    (seasoned_home / "run").mkdir(exist_ok=True)
+    holder = EmbeddedPostgres(seasoned_home)
+    async with server_of(seasoned_home) as server, holder._starting():
         with pytest.raises(Unavailable, match=r"held by another process.*lsof"):
             await server.ensure()
 
 
 @as_root
-async def test_a_full_disk_is_said_while_initialising_and_while_starting(home: Path, initialised: Path) -> None:
+async def test_a_full_disk_is_said_while_initialising_and_while_starting(home: Path, seasoned_home: Path) -> None:
     with small_disk(home, "20m"):
         async with server_of(home) as server:
             with pytest.raises(StorageFull, match=r"disk that holds .* is full"):
                 await server.ensure()
         assert not list(home.glob("postgres*"))
     with small_disk(home, "80m"):
-        subprocess.run(["cp", "-a", initialised, home / "postgres"], check=True)
+        subprocess.run(["cp", "-a", seasoned_home / "postgres", home / "postgres"], check=True)
         fill(home / "ballast")
         async with server_of(home) as server:
             with pytest.raises(StorageFull, match=r"disk that holds .* is full"):
@@ -425,9 +416,9 @@ async def test_root_runs_it_as_somebody_else_behind_a_closed_folder_without_open
 
 
 @as_root
-async def test_data_restored_by_root_are_given_back_to_the_server(used_home: Path) -> None:
-    subprocess.run(["chown", "-R", "0:0", used_home / "postgres"], check=True)
-    async with server_of(used_home) as server:
+async def test_data_restored_by_root_are_given_back_to_the_server(copied_home: Path) -> None:
+    subprocess.run(["chown", "-R", "0:0", copied_home / "postgres"], check=True)
+    async with server_of(copied_home) as server:
         assert await ask(await server.ensure(), "SELECT 1") == 1
 
 
@@ -445,13 +436,13 @@ async def test_an_ordinary_user_just_runs_it(home: Path) -> None:
 
 @as_root
 @on_linux
-async def test_a_folder_of_another_user_is_refused(used_home: Path) -> None:
-    used_home.chmod(0o755)
+async def test_a_folder_of_another_user_is_refused(copied_home: Path) -> None:
+    copied_home.chmod(0o755)
     for folder in ("run", "logs"):
-        (used_home / folder).mkdir()
-        os.chown(used_home / folder, 65534, 65534)
-    os.chown(used_home / "postgres", 12345, 12345)
-    output = run_as_nobody("await server.ensure()", used_home)
+        (copied_home / folder).mkdir()
+        os.chown(copied_home / folder, 65534, 65534)
+    os.chown(copied_home / "postgres", 12345, 12345)
+    output = run_as_nobody("await server.ensure()", copied_home)
     assert "belongs to user 12345, not to you" in output.stderr
 
 
@@ -475,7 +466,7 @@ def run_as_nobody(body: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 @as_root
 async def test_root_without_the_right_to_pass_folders_gets_the_remedy(
-    used_home: Path, monkeypatch: pytest.MonkeyPatch
+    copied_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard_command = cluster.guard_command
 
@@ -483,8 +474,8 @@ async def test_root_without_the_right_to_pass_folders_gets_the_remedy(
         return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *guard_command(mode, owner)]
 
     monkeypatch.setattr(cluster, "guard_command", without_capabilities)
-    used_home.chmod(0o700)
-    async with server_of(used_home) as server:
+    copied_home.chmod(0o700)
+    async with server_of(copied_home) as server:
         with pytest.raises(
             Forbidden, match=r"does not run as root.*Set SOUL_HOME to a folder that other users can pass"
         ):
@@ -494,13 +485,13 @@ async def test_root_without_the_right_to_pass_folders_gets_the_remedy(
 # -- the log
 
 
-async def test_the_log_holds_no_statement_and_no_row(used_home: Path) -> None:
-    async with server_of(used_home) as server:
+async def test_the_log_holds_no_statement_and_no_row(seasoned_home: Path) -> None:
+    async with server_of(seasoned_home) as server:
         address = await server.ensure()
-        await ask(address, "CREATE TABLE t (a text PRIMARY KEY)")
-        await ask(address, "INSERT INTO t VALUES ('my secret')")
+        await ask(address, "CREATE TABLE diary (a text PRIMARY KEY)")
+        await ask(address, "INSERT INTO diary VALUES ('my secret')")
         with pytest.raises(asyncpg.UniqueViolationError):
-            await ask(address, "INSERT INTO t VALUES ('my secret')")
-    log = (used_home / "logs" / "postgres.log").read_text()
+            await ask(address, "INSERT INTO diary VALUES ('my secret')")
+    log = (seasoned_home / "logs" / "postgres.log").read_text()
     assert "duplicate key value" in log
     assert "secret" not in log
