@@ -1,0 +1,157 @@
+"""What belongs to a folder, what is text, and what a path may be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engine.errors import Forbidden, InvalidInput, NotFound
+from memory import files
+from memory.files import NotText, listing, read, resolved
+
+
+def make(root: Path, **contents: str) -> Path:
+    for name, text in contents.items():
+        path = root / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def names(root: Path) -> list[str]:
+    return [str(path) for path in listing(root).paths]
+
+
+def git(root: Path, *arguments: str) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(root), "GIT_CONFIG_NOSYSTEM": "1"}
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+
+
+def test_a_plain_folder_gives_its_files_without_hidden_and_generated_ones(tmp_path: Path):
+    make(tmp_path, a_dot_md="a", sub__b_dot_py="b", node_modules__c_dot_js="c", uv_dot_lock="d")
+    make(tmp_path / ".git", config="x")
+    (tmp_path / ".env").write_text("SECRET=1")
+    found = listing(tmp_path)
+    assert [str(path) for path in found.paths] == ["a.md", "sub/b.py"]
+    assert ("uv.lock", "generated") in found.skipped
+
+
+def test_ignore_files_are_obeyed_at_every_level(tmp_path: Path):
+    make(
+        tmp_path,
+        keep_dot_log="1",
+        drop_dot_log="2",
+        build__x_dot_txt="3",
+        sub__only_dot_txt="4",
+        sub__other_dot_txt="5",
+    )
+    (tmp_path / ".gitignore").write_text("*.log\n!keep.log\n/build/\n")
+    (tmp_path / "sub" / ".gitignore").write_text("only.txt\n")
+    assert names(tmp_path) == ["keep.log", "sub/other.txt"]
+
+
+def test_a_checkout_gives_tracked_and_new_files_and_no_deleted_ones(tmp_path: Path):
+    make(tmp_path, tracked_dot_md="1", deleted_dot_md="2", new_dot_md="3", ignored_dot_md="4")
+    git(tmp_path, "init", "-q")
+    (tmp_path / ".gitignore").write_text("ignored.md\n")
+    git(tmp_path, "add", "tracked.md", "deleted.md")
+    (tmp_path / "deleted.md").unlink()
+    assert names(tmp_path) == ["new.md", "tracked.md"]
+
+
+def test_a_program_named_by_a_checkouts_configuration_is_not_run(tmp_path: Path):
+    make(tmp_path, a_dot_md="1")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "config", "core.fsmonitor", f"touch {tmp_path}/ran; false")
+    assert "a.md" in names(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_links_are_not_followed(tmp_path: Path):
+    outside = make(tmp_path / "outside", secret_dot_txt="s")
+    root = make(tmp_path / "root", a_dot_txt="a")
+    (root / "link.txt").symlink_to(outside / "secret.txt")
+    (root / "folder").symlink_to(outside)
+    (root / "loop").symlink_to(root)
+    found = listing(root)
+    assert [str(path) for path in found.paths] == ["a.txt"]
+    assert ("link.txt", "a link") in found.skipped
+
+
+def test_one_file_is_a_corpus_too(tmp_path: Path):
+    make(tmp_path, a_dot_md="a", b_dot_md="b")
+    assert names(tmp_path / "a.md") == ["a.md"]
+
+
+def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "MAX_FILES", 2)
+    make(tmp_path, a="1", b="2", c="3")
+    with pytest.raises(InvalidInput, match="further down"):
+        listing(tmp_path)
+
+
+def test_a_device_is_no_corpus():
+    with pytest.raises(InvalidInput, match="neither a file nor a folder"):
+        listing(Path("/dev/null"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"caf\xe9", "not UTF-8 (byte 0xe9 at 3)"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "binary"),
+        (b"", "empty"),
+        (b" \n\t\n", "empty"),
+        (b"\xff\xfea", "broken UTF-16"),
+    ],
+)
+def test_what_is_not_text_says_why(tmp_path: Path, raw: bytes, reason: str):
+    (tmp_path / "f").write_bytes(raw)
+    with pytest.raises(NotText) as caught:
+        read(tmp_path / "f")
+    assert caught.value.reason == reason
+
+
+def test_an_enormous_file_is_not_read(tmp_path: Path):
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(files.MAX_FILE_BYTES + 1)
+    with pytest.raises(NotText, match="larger than 8 MB"):
+        read(tmp_path / "big")
+
+
+def test_a_file_that_goes_away_is_passed_over(tmp_path: Path):
+    with pytest.raises(NotText, match="gone"):
+        read(tmp_path / "never")
+
+
+@pytest.mark.parametrize("raw", [b"a\r\nb\rc", "a\nb\nc".encode("utf-16"), b"\xef\xbb\xbfa\nb\nc"])
+def test_line_ends_and_marks_of_encodings_disappear(tmp_path: Path, raw: bytes):
+    (tmp_path / "f").write_bytes(raw)
+    assert read(tmp_path / "f")[0] == "a\nb\nc"
+
+
+def test_paths_outside_the_allowed_roots_are_forbidden_also_through_links(tmp_path: Path):
+    inside = make(tmp_path / "inside", a="a")
+    outside = make(tmp_path / "outside", a="a")
+    (inside / "way").symlink_to(outside)
+    assert resolved(inside, [inside]) == inside.resolve()
+    for path in (outside, inside / "way", inside / ".." / "outside"):
+        with pytest.raises(Forbidden, match="allowed_roots"):
+            resolved(path, [inside])
+
+
+def test_unusable_paths_say_why(tmp_path: Path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(NotFound, match="nothing at"):
+        resolved(tmp_path / "missing", [tmp_path])
+    with pytest.raises(InvalidInput, match="circle"):
+        resolved(tmp_path / "a", [tmp_path])
+    with pytest.raises(InvalidInput, match="no usable path"):
+        resolved(Path("x\x00y"), [tmp_path])
+    with pytest.raises(InvalidInput, match="no usable path"):
+        resolved(tmp_path / ("x" * 5000), [tmp_path])
