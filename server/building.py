@@ -144,7 +144,7 @@ async def imported(*names: str) -> None:
     """Imports modules on a worker thread, one at a time, so that clients are answered meanwhile."""
     async with _importing:
         for name in names:
-            await anyio.to_thread.run_sync(importlib.import_module, name)
+            await anyio.to_thread.run_sync(importlib.import_module, name, abandon_on_cancel=True)
 
 
 _importing = anyio.Lock()

@@ -52,16 +52,16 @@ class Claim:
         return cls(home, lock, listener, inode)
 
     def hang_up(self) -> None:
-        """Stops listening; who comes now starts a new daemon, which waits for the lock."""
+        """Takes the socket's name away; who comes now starts a new daemon, which waits for the lock."""
         path = paths.socket_path(self.home)
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(path).st_ino == self.inode:
                 os.unlink(path)
-        self.socket.close()
 
     def release(self) -> None:
         """Gives the home free."""
         self.hang_up()
+        self.socket.close()
         os.close(self.lock)
 
 
@@ -99,6 +99,8 @@ def _locked(home: str) -> int:
             break
         except BlockingIOError:
             other = connect(home)
+            if other is not None:
+                other.close()
             if other is not None or time.monotonic() > patience:
                 os.close(lock)
                 raise _taken(home, listening=other is not None) from None

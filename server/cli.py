@@ -98,7 +98,7 @@ def serve(home: str, given: argparse.Namespace) -> int:
     if given.http or given.in_process:
         from server.daemon import run
 
-        return run(home, flags, foreground=True, http=given.http, stdio=given.in_process)
+        run(home, flags, foreground=True, http=given.http, stdio=given.in_process)
     daemons_own = [name for name in ("host", "port", "token", "model") if getattr(given, name) is not None]
     if daemons_own:
         raise SoulError(

@@ -5,10 +5,11 @@ Knows the order of a start and what a failed one says. What runs then is `server
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.errors import Conflict, SoulError
 from server import VERSION, paths
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """`soul daemon`: what the bridge starts, detached; the exit status."""
     try:
-        return run(paths.home_folder())
+        run(paths.home_folder())
     except SoulError as error:
         print(f"error: {error.fact}\n{error.remedy}", file=sys.stderr)  # noqa: T201 - the bridge reads it there
         return EXIT_CONFLICT if isinstance(error, Conflict) else 1
@@ -39,8 +40,8 @@ def run(
     http: bool = False,
     stdio: bool = False,
     make_server: MakeServer | None = None,
-) -> int:
-    """Runs the daemon of a home until it is told to leave or has been idle for long; the exit status.
+) -> NoReturn:
+    """Runs the daemon of a home until it is told to leave or has been idle for long; then the process ends.
 
     Args:
         home: Absolute path of the home.
@@ -74,7 +75,9 @@ def run(
         log.info("daemon leaves", pid=os.getpid())
     finally:
         claim.release()
-    return 0
+    logging.shutdown()
+    # The parts are closed; a library that is still being imported on some thread would hold the process for seconds.
+    os._exit(0)
 
 
 def _tools(house: House, read_only: bool, toolsets: frozenset[str]) -> MCPServer[Any]:

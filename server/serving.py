@@ -92,7 +92,6 @@ class Serving:
             await self._stopping.wait()
             self._leave_in(CLOSE_S)
             self._claim.hang_up()
-            await listener.aclose()
             tasks.cancel_scope.cancel()
             parts.cancel_scope.cancel()
 
@@ -145,7 +144,8 @@ class Serving:
         self.stop(f"idle for {minutes:g} minutes")
 
     async def _accept(self, listener: SocketListener, tasks: TaskGroup) -> None:
-        await listener.serve(self._connected, tasks)
+        async with listener:
+            await listener.serve(self._connected, tasks)
 
     async def _connected(self, stream: ByteStream) -> None:
         """One connection, from its hello to its end; nothing that goes wrong in it reaches the others."""

@@ -52,4 +52,4 @@ def write(journal: Path, word: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1], make_server=make_server))
+    run(sys.argv[1], make_server=make_server)

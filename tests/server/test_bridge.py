@@ -154,6 +154,19 @@ def test_a_client_that_vanishes_in_mid_call_cancels_its_call(
     until(lambda: (home / "journal").read_text() == "began\nended\n")
 
 
+def test_a_daemon_that_is_stopped_in_mid_call_gives_the_same_clear_error(
+    serve: Callable[..., Any], probing: Callable[[], Any], home: Path, soul: Callable[..., Any], until: Any
+) -> None:
+    probing()
+    client = serve()
+    client.greet()
+    client.say("tools/call", {"name": "wait", "arguments": {}})
+    until(lambda: (home / "journal").exists())
+    assert soul("stop").returncode == 0
+    assert "stopped while it worked" in client.hear()["error"]["message"]
+    assert "Soul" in client.tool("status")
+
+
 def test_a_cancelled_call_is_not_answered_when_the_daemon_dies(
     serve: Callable[..., Any], probing: Callable[[], Any], home: Path, until: Callable[..., None]
 ) -> None:
