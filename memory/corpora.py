@@ -106,10 +106,13 @@ class Corpora:
 
     # -- what is in them
 
-    async def add(self, name: str, path: Path, progress: Progress | None = None) -> CorpusInfo:
+    async def add(
+        self, name: str, path: Path, progress: Progress | None = None, *, anywhere: bool = False
+    ) -> CorpusInfo:
         """Indexes a folder or one file under a name; when it is there already, brings it up to date.
 
         Its words can be searched when this returns, its meaning little by little after that. Nobody sees a half of it.
+        `anywhere` is for the person at the shell, who may name any folder; clients are held to the allowed roots.
 
         Raises:
             InvalidInput: the name is reserved or not plain, the path holds no text.
@@ -117,7 +120,7 @@ class Corpora:
             NotFound, Forbidden: see `files.resolved`.
         """
         _check_name(name)
-        real = await anyio.to_thread.run_sync(files.resolved, path, self._allowed_roots)
+        real = await anyio.to_thread.run_sync(files.resolved, path, [Path("/")] if anywhere else self._allowed_roots)
         async with self._writing:
             known = await self._database.fetchrow(self.PATH, name)
             if known is not None and Path(known["path"]) != real:

@@ -41,7 +41,7 @@ async def corpus_add(given: Order) -> Any:
         await given.progress(what, done / total if total else None)
 
     memory = await _memory(given)
-    return await memory.corpora.add(given.text("name"), Path(given.text("path")), progress)
+    return await memory.corpora.add(given.text("name"), Path(given.text("path")), progress, anywhere=True)
 
 
 @order("corpus.refresh")
