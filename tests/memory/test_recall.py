@@ -1,0 +1,273 @@
+"""Recall: by words and by meaning at once, within what the agent may see."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engine.errors import InvalidInput, NotFound
+from memory import ranking, vectors
+from memory.database import Database
+from memory.embedder import Embedder, default_embedder
+from memory.lexemes import count, of_query
+from memory.memory import Memory
+from memory.packets import Packet
+from memory.ranking import K1, B
+from memory.recall import Query
+from memory.uuid7 import uuid7
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 11, 21, 10, 2, tzinfo=UTC)
+SAID = [
+    "We decided to keep the schema in numbered SQL files.",
+    "The cat sleeps on the warm windowsill all day.",
+    "Postings hold integer lexemes without a dictionary.",
+    "My sister's wedding is in Lisbon next June.",
+    "The build broke because the grammar pack downloads at run time.",
+]
+
+
+def packet(prose: str, **changes: object) -> Packet:
+    return replace(Packet(uuid7(), NOW, "director", "s", 0, "said", prose), **changes)  # type: ignore[arg-type]
+
+
+class Lengths:
+    """An embedder for tests of plumbing: texts of one length have one vector, and no other length's is near it."""
+
+    def __init__(self, id: str, dimension: int) -> None:
+        self.id = id
+        self.dimension = dimension
+        self.max_tokens = 256
+
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
+        if "unembeddable" in texts:
+            raise ValueError("no vector for this")
+        rows = [np.random.default_rng(len(text)).standard_normal(self.dimension) for text in texts]
+        return np.array([row / np.linalg.norm(row) for row in rows], np.float32)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return default_embedder()
+
+
+@pytest.fixture
+async def memory(database: Database, embedder: Embedder) -> AsyncIterator[Memory]:
+    """Memory in which `SAID` was said and embedded."""
+    async with Memory.open(database, embedder) as memory:
+        await memory.packets.write([packet(prose, sequence=n) for n, prose in enumerate(SAID)])
+        await memory.upkeep.settled()
+        yield memory
+
+
+async def prose(memory: Memory, text: str, **more: object) -> list[str]:
+    return [hit.prose for hit in await memory.recall.search(Query(text, **more))]  # type: ignore[arg-type]
+
+
+async def test_meaning_finds_what_shares_no_word(memory: Memory):
+    assert (await prose(memory, "an animal taking a nap"))[0] == SAID[1]
+
+
+async def test_words_find_what_was_said_a_moment_ago(memory: Memory):
+    await memory.packets.write([packet("The zyzzyva is a beetle.")])
+    assert (await prose(memory, "zyzzyva"))[0] == "The zyzzyva is a beetle."
+
+
+async def test_a_hit_says_where_it_comes_from_and_why(memory: Memory):
+    hit = (await memory.recall.search(Query("where is the schema kept")))[0]
+    assert hit.prose == SAID[0]
+    assert hit.source == f"{NOW.astimezone():%Y-%m-%d %H:%M} director"
+    assert hit.semantic is not None
+    assert 0 < hit.semantic < 1
+    assert hit.keyword > 0
+    assert (hit.kind, hit.corpus, hit.session, hit.sequence) == ("said", None, "s", 0)
+
+
+async def test_the_best_comes_first_and_k_is_kept(memory: Memory):
+    hits = await memory.recall.search(Query("the schema of the postings", k=3))
+    assert len(hits) == 3
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+async def test_keyword_scores_are_those_of_the_formula(database: Database):
+    texts = [f"{'soul ' * (n % 4)}{'memory ' * (n % 3)}{'filler ' * n}rest" for n in range(12)]
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(text) for text in texts])
+        hits = await memory.recall.search(Query("soul memory", k=50))
+    counts = [count(text) for text in texts]
+    mean = sum(c.length for c in counts) / len(counts)
+    expected: dict[str, float] = {}
+    for lexeme in of_query("soul memory"):
+        having = [(text, c) for text, c in zip(texts, counts, strict=True) if lexeme in c.by_lexeme]
+        idf = np.log(1 + (len(texts) - len(having) + 0.5) / (len(having) + 0.5))
+        for text, c in having:
+            tf = c.by_lexeme[lexeme]
+            score = idf * tf * (K1 + 1) / (tf + K1 * (1 - B + B * c.length / mean))
+            expected[text] = expected.get(text, 0.0) + score
+    assert {hit.prose: pytest.approx(hit.keyword) for hit in hits} == expected
+
+
+async def test_frequent_words_are_weighed_exactly_though_they_do_not_drive(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    texts = [f"common {'common ' * (n % 5)} {'rare' if n % 7 == 0 else 'other'} word{n}x" for n in range(40)]
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(text) for text in texts])
+        exact = await memory.recall.search(Query("common rare", k=6))
+        monkeypatch.setattr(ranking, "DRIVING_POSTINGS", 10)
+        driven = await memory.recall.search(Query("common rare", k=6))
+    assert [(hit.id, pytest.approx(hit.keyword)) for hit in driven] == [(hit.id, hit.keyword) for hit in exact]
+
+
+async def test_traffic_is_recalled_only_when_asked_for(memory: Memory):
+    await memory.packets.write([packet("grep quokka", kind="call"), packet("quokka: 3 matches", kind="result")])
+    assert "quokka" not in " ".join(await prose(memory, "quokka"))
+    assert "quokka" not in " ".join(await prose(memory, "quokka", corpus="*"))
+    assert await prose(memory, "quokka", kinds=("call",)) == ["grep quokka"]
+    assert len(await prose(memory, "quokka", kinds=("call", "result"), corpus="*")) == 2
+
+
+async def test_filters_hold_together(memory: Memory):
+    later = NOW + timedelta(days=1)
+    await memory.packets.write(
+        [
+            packet("schema of today", time=later, resonance=0.9),
+            packet("schema note of today", time=later, kind="note", resonance=0.9),
+            packet("schema of little worth", time=later, resonance=0.1),
+        ]
+    )
+    found = await prose(memory, "schema", kinds=("said",), since=later, min_resonance=0.5)
+    assert found == ["schema of today"]
+    assert "schema of today" not in await prose(memory, "schema", until=later)
+
+
+async def test_resonance_breaks_a_tie(memory: Memory):
+    await memory.packets.write([packet("equal words", resonance=0.1), packet("equal words", resonance=0.9)])
+    hits = await memory.recall.search(Query("equal words", k=2))
+    assert [round(hit.resonance, 1) for hit in hits] == [0.9, 0.1]
+
+
+async def test_a_token_budget_leaves_out_the_worst(memory: Memory):
+    assert len(await prose(memory, "the schema", token_budget=30)) < len(SAID)
+    assert len(await prose(memory, "the schema", token_budget=1)) == 1
+
+
+async def test_everything_and_a_named_corpus(database: Database, embedder: Embedder, tmp_path: Path):
+    (tmp_path / "a.md").write_text("The narwhal lives in the Arctic.")
+    async with Memory.open(database, embedder, [tmp_path]) as memory:
+        await memory.packets.write([packet("We talked of the narwhal.")])
+        await memory.corpora.add("animals", tmp_path)
+        assert await prose(memory, "narwhal") == ["We talked of the narwhal."]
+        assert await prose(memory, "narwhal", corpus="animals") == ["The narwhal lives in the Arctic."]
+        assert len(await prose(memory, "narwhal", corpus="*")) == 2
+        with pytest.raises(NotFound, match="Known are: animals"):
+            await memory.recall.search(Query("narwhal", corpus="plants"))
+
+
+async def test_without_an_embedder_words_alone_decide(database: Database):
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(text) for text in SAID])
+        hits = await memory.recall.search(Query("integer lexemes"))
+        assert [hit.prose for hit in hits] == [SAID[2]]
+        assert hits[0].semantic is None
+        assert await prose(memory, "the of and") == []
+
+
+async def test_an_empty_memory_answers_with_nothing(database: Database, embedder: Embedder):
+    async with Memory.open(database, embedder) as memory:
+        assert await prose(memory, "anything", corpus="*") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (Query(""), "empty"),
+        (Query(" \n"), "empty"),
+        (Query("x", k=0), "1 to 100"),
+        (Query("x", k=101), "1 to 100"),
+        (Query("x", min_resonance=2), "between 0 and 1"),
+        (Query("x", token_budget=0), "at least 1"),
+        (Query("x", kinds=("gossip",)), "no kind"),  # type: ignore[arg-type]
+        (Query("x", since=NOW, until=NOW), "Exchange"),
+    ],
+)
+async def test_misuse_is_refused_with_its_remedy(database: Database, query: Query, message: str):
+    async with Memory.open(database, None) as memory:
+        with pytest.raises(InvalidInput, match=message):
+            await memory.recall.search(query)
+
+
+@pytest.mark.parametrize(
+    "text", ["\x00", "'; DROP TABLE packets; --", "\ud800 lone", "🙂", "x" * 1_000_000, "%s $1 {}"]
+)
+async def test_any_text_may_be_asked(memory: Memory, text: str):
+    await memory.recall.search(Query(text))
+    assert await memory.packets.count() == len(SAID)
+
+
+async def test_vectors_that_are_owed_at_a_crash_are_made_at_the_next_start(database: Database, embedder: Embedder):
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(text) for text in SAID])
+    async with Memory.open(database, embedder) as memory:
+        await memory.upkeep.settled()
+        assert await memory.packets.owed() == 0
+        assert (await prose(memory, "an animal taking a nap"))[0] == SAID[1]
+
+
+async def test_another_embedder_embeds_everything_anew(database: Database):
+    async with Memory.open(database, Lengths("short", 8)) as memory:
+        await memory.packets.write([packet("x" * n) for n in range(1, 5)])
+        await memory.upkeep.settled()
+    async with Memory.open(database, Lengths("long", 16)) as memory:
+        await memory.upkeep.settled()
+        hits = await memory.recall.search(Query("y" * 3, k=1))
+        assert (hits[0].prose, hits[0].semantic) == ("xxx", pytest.approx(1, abs=1e-3))
+        names = await database.fetch("SELECT name FROM embedders")
+        assert [row["name"] for row in names] == ["long"]
+
+
+async def test_one_text_that_cannot_be_embedded_holds_up_no_other(database: Database):
+    async with Memory.open(database, Lengths("lengths", 8)) as memory:
+        await memory.packets.write([packet("first"), packet("unembeddable"), packet("second")])
+        await memory.upkeep.settled()
+        assert await memory.packets.owed() == 0
+        assert (await memory.recall.search(Query("third", k=1)))[0].prose == "first"
+        assert "unembeddable" in await prose(memory, "unembeddable?")
+
+
+@pytest.mark.parametrize("reach", [None, "*"])
+async def test_a_large_corpus_answers_alike_with_and_without_its_index(database: Database, reach: str | None):
+    random = np.random.default_rng(5)
+    async with Memory.open(database, Lengths("lengths", 64)) as memory:
+        texts = ["x" * length for length in random.integers(1, 64, 600)]
+        await memory.packets.write([packet(text, resonance=float(random.random())) for text in texts])
+        await memory.upkeep.settled()
+        exact = [hit.prose for hit in await memory.recall.search(Query("y" * 7, corpus=reach))]
+        assert memory.upkeep.vectors is not None
+        memory.upkeep.vectors = await vectors.keep_indexes(database, memory.upkeep.vectors, index_from=100)
+        assert memory.upkeep.vectors.indexed == {0}
+        assert memory.upkeep.vectors.whole
+        indexed = [hit.prose for hit in await memory.recall.search(Query("y" * 7, corpus=reach))]
+        assert indexed == exact == ["x" * 7] * len(exact)
+        filtered = await memory.recall.search(Query("y" * 7, corpus=reach, min_resonance=0.9, k=3))
+        assert len(filtered) == 3
+        assert all(hit.resonance >= 0.9 for hit in filtered)
+
+
+async def test_an_index_search_returns_as_many_candidates_as_were_asked_for(database: Database):
+    async with Memory.open(database, Lengths("lengths", 64)) as memory:
+        await memory.packets.write([packet("x" * (n % 60 + 1)) for n in range(500)])
+        await memory.upkeep.settled()
+        assert memory.upkeep.vectors is not None
+        memory.upkeep.vectors = await vectors.keep_indexes(database, memory.upkeep.vectors, index_from=100)
+        assert len(await memory.recall.search(Query("y", k=100))) == 100
