@@ -1,8 +1,8 @@
 """Fetches a model from a hub into `$SOUL_HOME/models`, byte for byte resumable, and finds what is there already.
 
 Knows the hub's interface through huggingface_hub, which lists the files, signs in and reads the bytes. The partial
-files are ours, since its own downloads begin a broken file anew in the next process. A model lies below `.partial` until
-all of it is there and checked; then its folder is renamed into place. Does not know which model is wanted
+files are ours, since its own downloads begin a broken file anew in the next process. A model lies below `.partial`
+until all of it is there and checked; then its folder is renamed into place. Does not know which model is wanted
 (`engine.resolve`).
 """
 
@@ -62,6 +62,11 @@ class Hub:
     def stop(self) -> None:
         """Ends a download that runs on another thread after the block it is in."""
         self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
 
     def folder(self, repository: str) -> Path:
         """Where a repository lies once it is whole."""

@@ -50,7 +50,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is a file, not a model folder.", "Give the folder that holds config.json.")
     config = read_config(folder)
-    if "model_type" not in config:
+    if not isinstance(config.get("model_type"), str):
         raise InvalidInput(
             f"{folder}/config.json names no model_type.", "Choose a language model that mlx_lm can load."
         )
@@ -98,7 +98,7 @@ def load(
 
     check_folder(folder)
     mine = _own_notes(folder)
-    name = str(mine.get("name") or folder.name)
+    name = str(mine.get("name") or _name(folder))
     budget = Budget.of(folder, memory_bytes, float32=on_cpu())
     kv = "fp32" if on_cpu() else "fp16"
     budget.admit(kv, least_tokens=min(LEAST_TOKENS, budget.shape.context_tokens), name=name)
@@ -161,6 +161,13 @@ def _own_notes(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
+
+
+def _name(folder: Path) -> str:
+    """The folder's name; for one in the hub's shared cache (`models--org--name/snapshots/commit`) org/name."""
+    if folder.parent.name == "snapshots":
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+    return folder.name
 
 
 def _quantisation(shape: Shape) -> str | None:

@@ -13,7 +13,7 @@ import structlog
 
 from engine.budget import Budget, machine_memory
 from engine.catalogue import recommend
-from engine.errors import InvalidInput, NotFound, SoulError, Unavailable
+from engine.errors import InvalidInput, NotFound, SoulError
 from engine.hub import Hub
 from engine.models import check_folder
 from engine.seedling.weights import seedling
@@ -42,7 +42,9 @@ def resolve(wish: str | None, hub: Hub, *, download: bool, memory_bytes: int | N
     if download and (entry := recommend(memory)) is not None:
         try:
             return hub.download(entry.repository, report)
-        except Unavailable as error:
+        except SoulError as error:
+            if hub.stopping:
+                raise
             log.warning("no_download", model=entry.repository, error=str(error))
     return seedling(hub.models)
 

@@ -88,7 +88,8 @@ LLAMA3 = """\
         {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n{"name": "' + call.name + '", "parameters": ' }}
         {{- (call.arguments | tojson) + '}<|eot_id|>' }}
     {%- else %}
-        {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + (message.content | trim) + '<|eot_id|>' }}
+        {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' }}
+        {{- (message.content | trim) + '<|eot_id|>' }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}
@@ -140,6 +141,7 @@ GEMMA = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<start_of_turn>model\\n' }}{% endif %}
 """
+MISTRAL_TOOLS = ("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]")
 FAMILIES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], str]] = {
     # template, special tokens (the first begins a text, if any does), added but not special ones, end of sequence
     "qwen": (QWEN, ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), ("<tool_call>", "</tool_call>"), "<|im_end|>"),
@@ -151,8 +153,7 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], str]] = {
     ),
     "mistral": (
         MISTRAL,
-        ("<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]")
-        + ("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
+        ("<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", *MISTRAL_TOOLS),
         (),
         "</s>",
     ),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import aclosing
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
 import pytest
-from tests.engine.oracle import greedy, mean_logprob
-from tests.models import parrot
 
 from engine.engine import Engine, EngineConfig, Event, Finished, Prefill, Sampling, Token
 from engine.errors import Conflict, InvalidInput, NotFound, OverBudget, Unavailable
+from tests.engine.oracle import greedy, mean_logprob
+from tests.models import parrot
 
 pytestmark = pytest.mark.anyio
 
@@ -117,7 +118,7 @@ async def test_a_long_prefill_does_not_starve_a_decode(engine: Engine) -> None:
         tasks.start_soon(read)
     chunks = [place for place, kind in enumerate(order) if kind == "chunk"]
     assert len(chunks) == 16
-    between = [order[left + 1 : right].count("token") for left, right in zip(chunks, chunks[1:], strict=False)]
+    between = [order[left + 1 : right].count("token") for left, right in pairwise(chunks)]
     assert between == [1] * 15
 
 
@@ -302,10 +303,10 @@ async def test_closing_the_engine_in_mid_answer_says_so(seedling_folder: Path, t
         except Unavailable as error:
             failure.append(error)
 
-    async with anyio.create_task_group() as tasks:
-        async with Engine.open(EngineConfig(tmp_path, model=str(seedling_folder))) as engine:
-            tasks.start_soon(ask, engine)
-            await started.wait()
+    config = EngineConfig(tmp_path, model=str(seedling_folder))
+    async with anyio.create_task_group() as tasks, Engine.open(config) as engine:
+        tasks.start_soon(ask, engine)
+        await started.wait()
     assert [str(error) for error in failure] == ["The model was closed in mid-answer. Ask again."]
     with pytest.raises(Unavailable, match="shutting down"):
         await say(engine, "a", [1])

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.engine.oracle import mean_logprob
-from tests.engine.test_generation import fresh, say
 
 from engine.engine import Engine, EngineConfig
+from tests.engine.oracle import mean_logprob
+from tests.engine.test_generation import fresh, say
 
 pytestmark = pytest.mark.anyio
 
