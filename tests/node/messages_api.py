@@ -43,7 +43,7 @@ def say(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def use(name: str, **arguments: Any) -> Block:
+def use(name: str, /, **arguments: Any) -> Block:
     return {"type": "tool_use", "name": name, "input": arguments}
 
 
@@ -130,7 +130,9 @@ def _message(blocks: list[Block], model: str) -> dict[str, Any]:
         "type": "message",
         "role": "assistant",
         "model": model,
-        "content": [{**block, "id": f"toolu_{n}"} if block["type"] == "tool_use" else block for n, block in enumerate(blocks)],
+        "content": [
+            {**block, "id": f"toolu_{n}"} if block["type"] == "tool_use" else block for n, block in enumerate(blocks)
+        ],
         "stop_reason": "tool_use" if called else "end_turn",
         "stop_sequence": None,
         "usage": {"input_tokens": 10, "output_tokens": 10},
