@@ -89,7 +89,11 @@ async def obey(serving: Serving, wire: Wire, said: Hello) -> None:
 async def _answer(
     serving: Serving, said: Hello, progress: Callable[[str, float | None], Awaitable[None]]
 ) -> dict[str, Any]:
-    for name in ("server.orders", "server.orders_agents"):  # they register the orders on the parts of the house
+    for name in (
+        "server.orders",
+        "server.orders_agents",
+        "server.orders_checks",
+    ):  # they register the orders on the parts of the house
         importlib.import_module(name)
 
     try:

@@ -58,19 +58,24 @@ def run(
     from server import settings
 
     loaded = settings.load(home, flags)
+    if http:
+        from server.exposure import check_exposure
+
+        check_exposure(loaded.settings)
     claim = Claim.take(home)
     try:
         # Imported only now: clients already find the socket and wait there.
         import anyio
         import structlog
 
-        from server import logs
+        from server import exposure, logs
         from server.serving import Serving
 
         logs.configure(Path(paths.logs_folder(home)), loaded.settings.log_level, foreground=foreground)
         log = structlog.get_logger()
         log.info("daemon starts", pid=os.getpid(), version=VERSION, home=paths.display(home))
-        serving = Serving(loaded, claim, make_server or _tools, foreground=foreground, http=http, stdio=stdio)
+        listener = exposure.listen(loaded.settings) if http else None
+        serving = Serving(loaded, claim, make_server or _tools, foreground=foreground, http=listener, stdio=stdio)
         anyio.run(serving.run)
         log.info("daemon leaves", pid=os.getpid())
     finally:

@@ -10,7 +10,6 @@ import binascii
 import contextlib
 import hmac
 import html
-import ipaddress
 import socket
 import time
 from collections.abc import AsyncGenerator, Generator
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import structlog
 import uvicorn
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import TransportSecurityMiddleware
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -27,10 +26,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.errors import Conflict, Forbidden, InvalidInput
 from server import VERSION
+from server.exposure import bracketed, security
 from server.framing import LONGEST_MESSAGE
-from server.settings import Settings
 
 if TYPE_CHECKING:
     from server.serving import Serving
@@ -41,19 +39,12 @@ GRACE_S = 2
 """How long open requests may take when the daemon leaves."""
 
 
-async def serve_http(serving: Serving, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-    """Serves until cancelled; `started` once the port listens.
-
-    Raises:
-        Forbidden: an address beyond loopback without a token.
-        Conflict: the port is taken.
-        InvalidInput: the address is none of this machine.
-    """
-    settings = serving.loaded.settings
-    check_exposure(settings)
-    listener = _listen(settings)
+async def serve_http(
+    serving: Serving, listener: socket.socket, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Serves on a listening socket until cancelled; `started` once requests are taken."""
     host, port = listener.getsockname()[:2]
-    serving.http_url = f"http://{_bracketed(host)}:{port}/mcp"
+    serving.http_url = f"http://{bracketed(host)}:{port}/mcp"
     server = _Server(
         uvicorn.Config(
             application(serving, port),
@@ -64,7 +55,7 @@ async def serve_http(serving: Serving, *, task_status: anyio.abc.TaskStatus[None
             timeout_graceful_shutdown=GRACE_S,
         )
     )
-    log.info("listening", url=serving.http_url, token=settings.http_token is not None)
+    log.info("listening", url=serving.http_url, token=serving.loaded.settings.http_token is not None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_serve, server, listener)
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
@@ -90,37 +81,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def check_exposure(settings: Settings) -> None:
-    """Refuses to be reachable from other machines without a token.
-
-    Raises:
-        Forbidden: the address is beyond loopback and no token is set.
-    """
-    if settings.http_token is None and not is_loopback(settings.http_host):
-        raise Forbidden(
-            f"{settings.http_host} is beyond loopback, where anybody on the network could use this Soul.",
-            "Set a token with SOUL_HTTP_TOKEN (or --token), or bind to 127.0.0.1.",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def application(serving: Serving, port: int) -> Starlette:
     """The ASGI application: MCP's two transports and the status page, behind host, origin and token checks."""
     settings = serving.loaded.settings
     server = serving.server_for(False, frozenset())
-    security = _security(settings, port)
-    streaming = server.streamable_http_app(transport_security=security, max_request_body_size=LONGEST_MESSAGE)
-    events = server.sse_app(transport_security=security, max_request_body_size=LONGEST_MESSAGE)
-    checks = TransportSecurityMiddleware(security)
+    names = security(settings, port)
+    streaming = server.streamable_http_app(transport_security=names, max_request_body_size=LONGEST_MESSAGE)
+    events = server.sse_app(transport_security=names, max_request_body_size=LONGEST_MESSAGE)
+    checks = TransportSecurityMiddleware(names)
 
     async def page(request: Request) -> Response:
         refused = await checks.validate_request(request)
@@ -136,68 +104,6 @@ def application(serving: Serving, port: int) -> Starlette:
         middleware=[Middleware(_Presence, serving=serving), Middleware(_Token, token=settings.http_token)],
         lifespan=lifespan,
     )
-
-
-def _security(settings: Settings, port: int) -> TransportSecuritySettings:
-    """Which Host and Origin headers are ours: a page on the web must not reach us through a name it owns."""
-    names = ["127.0.0.1", "localhost", "[::1]"]
-    if not is_loopback(settings.http_host):
-        names.append(socket.gethostname())
-        if not ipaddress_unspecified(settings.http_host):
-            names.append(_bracketed(settings.http_host))
-        else:
-            names += _own_addresses()
-    hosts = [f"{name}:{port}" for name in names] + (names if port == 80 else [])
-    return TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=hosts,
-        allowed_origins=[f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts],
-    )
-
-
-def ipaddress_unspecified(host: str) -> bool:
-    """Whether the address stands for all of this machine's."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def _own_addresses() -> list[str]:
-    import psutil
-
-    found = [one.address for some in psutil.net_if_addrs().values() for one in some if one.family in _INTERNET]
-    return [_bracketed(address.split("%")[0]) for address in found]
-
-
-_INTERNET = (socket.AF_INET, socket.AF_INET6)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
-
-
-def _listen(settings: Settings) -> socket.socket:
-    host, port = settings.http_host.strip("[]"), settings.http_port
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise InvalidInput(
-            f"The address {host!r} is unknown: {error.strerror}.", "Use 127.0.0.1, or --host."
-        ) from error
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise Conflict(
-            f"Port {port} of {host} cannot be used: {(error.strerror or str(error)).lower()}.",
-            "Choose another one with --port (0 takes any free one), or stop what uses it.",
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 class _Token:

@@ -6,23 +6,44 @@ module registers the orders with `server.control`.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import anyio
+
 from engine.errors import InvalidInput
 from server.control import LOADING_S, Order, order, plain
 
 if TYPE_CHECKING:
+    from memory.corpora import Corpora
     from memory.memory import Memory
 
 
-async def _memory(given: Order) -> Memory:
+async def memory_of(given: Order) -> Memory:
+    """The memory, waiting for it as long as a person would."""
     part = given.serving.house.memory
     if part.peek() is None:
         await given.progress(f"memory: {part.progress}", part.fraction)
     return await part.get(LOADING_S)
+
+
+@asynccontextmanager
+async def persons_corpora(memory: Memory, path: Path) -> AsyncGenerator[Corpora]:
+    """Corpora that may lie at `path` although it is under no allowed root: a person at the keyboard said so.
+
+    A client's word does not open this way; its tool goes through `memory.corpora`.
+    """
+    from memory.corpora import Corpora
+
+    async with _indexing:
+        yield Corpora(memory.database, (path,), memory.upkeep.wake)
+
+
+_indexing = anyio.Lock()
 
 
 @order("survey")
@@ -40,21 +61,30 @@ async def corpus_add(given: Order) -> Any:
     async def progress(done: int, total: int, what: str) -> None:
         await given.progress(what, done / total if total else None)
 
-    memory = await _memory(given)
+    memory = await memory_of(given)
     return await memory.corpora.add(given.text("name"), Path(given.text("path")), progress, anywhere=True)
+
+
+def _progress(given: Order) -> Callable[[int, int, str], Awaitable[None]]:
+    async def progress(done: int, total: int, what: str) -> None:
+        await given.progress(what, done / total if total else None)
+
+    return progress
 
 
 @order("corpus.refresh")
 async def corpus_refresh(given: Order) -> Any:
     """Indexes again what changed."""
-    memory = await _memory(given)
-    return await memory.corpora.refresh(given.text("name"))
+    memory = await memory_of(given)
+    info = await memory.corpora.info(given.text("name"))
+    async with persons_corpora(memory, info.path) as corpora:
+        return await corpora.refresh(info.name, _progress(given))
 
 
 @order("corpus.remove")
 async def corpus_remove(given: Order) -> Any:
     """Forgets a corpus; the files themselves stay."""
-    memory = await _memory(given)
+    memory = await memory_of(given)
     await memory.corpora.remove(given.text("name"))
     return {"removed": given.text("name")}
 
@@ -62,7 +92,7 @@ async def corpus_remove(given: Order) -> Any:
 @order("corpus.list")
 async def corpus_list(given: Order) -> Any:
     """All corpora and which of them the Director wears."""
-    memory = await _memory(given)
+    memory = await memory_of(given)
     mounted = await memory.corpora.mounted("director")
     return {"corpora": plain(await memory.corpora.list()), "mounted": list(mounted)}
 
@@ -70,7 +100,7 @@ async def corpus_list(given: Order) -> Any:
 @order("recall")
 async def recall(given: Order) -> Any:
     """Searches as the tool does, for a person."""
-    memory = await _memory(given)
+    memory = await memory_of(given)
     from memory.recall import Query
 
     query = Query(
@@ -95,7 +125,7 @@ def _time(text: str | None) -> datetime | None:
 @order("notebook.show")
 async def notebook_show(given: Order) -> Any:
     """The notebook as it stands, or one version of it."""
-    memory = await _memory(given)
+    memory = await memory_of(given)
     version = given.arguments.get("version")
     return await (memory.notebook.current() if version is None else memory.notebook.get(int(version)))
 
@@ -103,14 +133,14 @@ async def notebook_show(given: Order) -> Any:
 @order("notebook.history")
 async def notebook_history(given: Order) -> Any:
     """Versions of the notebook, newest first."""
-    memory = await _memory(given)
+    memory = await memory_of(given)
     return await memory.notebook.history()
 
 
 @order("self.show")
 async def self_show(given: Order) -> Any:
     """The self in force or one version of it, and the proposals that wait, each with its diff."""
-    memory = await _memory(given)
+    memory = await memory_of(given)
     from memory.selves import diff
 
     version = given.arguments.get("version")
@@ -127,7 +157,7 @@ async def self_show(given: Order) -> Any:
 @order("self.history")
 async def self_history(given: Order) -> Any:
     """Versions of the self, newest first."""
-    memory = await _memory(given)
+    memory = await memory_of(given)
     return await memory.selves.history()
 
 
@@ -140,7 +170,7 @@ async def self_decide(given: Order) -> Any:
         raise InvalidInput(
             f"{given.text('proposal')!r} is not the id of a proposal.", "`soul self show` lists the pending ones."
         ) from None
-    memory = await _memory(given)
+    memory = await memory_of(given)
     why = str(given.arguments.get("why") or "the person decided")
     return await memory.selves.decide(proposal, given.arguments.get("ratify") is True, why, "person")
 
@@ -148,7 +178,7 @@ async def self_decide(given: Order) -> Any:
 @order("self.rollback")
 async def self_rollback(given: Order) -> Any:
     """Brings an old self back into force, as a new version."""
-    memory = await _memory(given)
+    memory = await memory_of(given)
     version = given.arguments.get("version")
     if not isinstance(version, int):
         raise InvalidInput("This order needs `version`.", "`soul self history` lists the versions.")

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ class Serving:
         make_server: MakeServer,
         *,
         foreground: bool,
-        http: bool,
+        http: socket.socket | None,
         stdio: bool,
     ) -> None:
         self.loaded = loaded
@@ -81,10 +82,10 @@ class Serving:
             await tasks.start(self._watch_signals)
             parts.start_soon(self._hold_house)
             tasks.start_soon(self._accept, listener, tasks)
-            if self._http:
+            if self._http is not None:
                 from server.http import serve_http
 
-                await tasks.start(serve_http, self)
+                await tasks.start(serve_http, self, self._http)
             if self._stdio:
                 tasks.start_soon(self._serve_stdio)
             if not self._foreground and self.loaded.settings.idle_minutes > 0:
