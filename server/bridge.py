@@ -71,6 +71,8 @@ class Bridge:
         self._swallow: int | str | None = None
         """Id of a replayed `initialize` whose answer the client already has."""
         self._repeated = False
+        self._last: bytes | None = None
+        """The last line for the daemon, when it was a request."""
 
     def pump(self) -> None:
         """Moves bytes until the client closes stdin."""
@@ -129,21 +131,32 @@ class Bridge:
 
     def _read_daemon(self) -> None:
         assert self._daemon is not None
+        unread = False
         try:
             data = self._daemon.recv(CHUNK)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            # How Linux says that the daemon died with something of ours unread.
+            data, unread = b"", True
         except OSError:
             data = b""
         if not data:
-            self._lost()
+            self._lost(unread)
         for line in self._from_daemon.feed(data):
             assert isinstance(line, bytes)
             self._daemon_said(line)
 
-    def _lost(self) -> None:
-        """The daemon closed the connection: answer for it, or go on with another one."""
+    def _lost(self, unread: bool) -> None:
+        """The daemon closed the connection: answer for it, or go on with another one.
+
+        Args:
+            unread: Whether it left the end of what it was sent unread.
+        """
         assert self._daemon is not None
+        if unread and len(self._pending) == 1 and self._last is not None:
+            # One request waits and nothing was sent after it: what was not read is (part of) that request.
+            self._pending = dict.fromkeys(self._pending, self._last)
         self._daemon.close()
         self._daemon = None
         self._from_daemon = Lines(limit=1 << 40)
@@ -157,7 +170,7 @@ class Bridge:
             return
         lines = list(self._pending.values())
         if lines and all(lines) and not self._repeated:
-            # It was leaving (idle, stopped) in the moment we came; nothing was begun.
+            # It was leaving in the moment we came: nothing was begun, and sending it again repeats nothing.
             self._repeated = True
             self._open_again([line for line in lines if line != self._initialize])
             return
@@ -212,6 +225,7 @@ class Bridge:
 
     def _note(self, message: dict[str, Any] | None, line: bytes) -> None:
         """Remembers what is needed should the daemon die."""
+        self._last = None
         if message is None:
             return
         method, request_id = message.get("method"), message.get("id")
@@ -227,6 +241,7 @@ class Bridge:
             if isinstance(request_id, int | str):
                 self._asked.discard(request_id)
         elif isinstance(request_id, int | str):
+            self._last = line
             self._pending[request_id] = line if method in _REPEATABLE else b""
 
     def _daemon_said(self, line: bytes) -> None:

@@ -91,7 +91,7 @@ class Serve:
         self.say("notifications/initialized", request=False)
         return said["result"]
 
-    def tool(self, name: str, **arguments: Any) -> str:
+    def tool(self, name: str, /, **arguments: Any) -> str:
         """A tool call; its text."""
         said = self.ask("tools/call", {"name": name, "arguments": arguments})
         return said["result"]["content"][0]["text"]

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from server.claim import holder
 
 BIG = 5_000_000
@@ -152,6 +154,23 @@ def test_a_client_that_vanishes_in_mid_call_cancels_its_call(
     until(lambda: (home / "journal").exists())
     client.process.kill()
     until(lambda: (home / "journal").read_text() == "began\nended\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says that something was left unread")
+def test_a_request_that_a_dying_daemon_never_read_is_answered_by_the_next_one(
+    serve: Callable[..., Any], probing: Callable[[], Any]
+) -> None:
+    daemon = probing()
+    client = serve()
+    client.greet()
+    assert client.tool("echo", text="alive") == "alive"
+    daemon.send_signal(signal.SIGSTOP)
+    asked = client.say("tools/call", {"name": "status", "arguments": {}})
+    daemon.kill()
+    daemon.wait()
+    said = client.hear()
+    assert said["id"] == asked
+    assert "Soul" in said["result"]["content"][0]["text"]
 
 
 def test_a_daemon_that_is_stopped_in_mid_call_gives_the_same_clear_error(
