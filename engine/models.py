@@ -92,7 +92,13 @@ def load(
         OverBudget: it would cross the red line of this machine's memory.
     """
     from mlx.utils import tree_flatten
-    from mlx_lm.utils import get_total_parameters, load_adapters, load_model, load_tokenizer
+    from mlx_lm.utils import (
+        get_total_parameters,
+        load_adapters,
+        load_model,
+        load_tokenizer,
+        maybe_set_recommended_wired_limit,
+    )
 
     from engine.backend import mx, on_cpu
 
@@ -115,6 +121,9 @@ def load(
         raise
     except Exception as error:
         raise _in_words(folder, adapter, error) from error
+    if mx.metal.is_available():
+        # Without it macOS may page the weights of a large model out between two steps.
+        maybe_set_recommended_wired_limit()
     if on_cpu():
         # Half precision runs at 4 GF/s on a CPU and float32 at 290 (engine.blas).
         network.set_dtype(mx.float32)

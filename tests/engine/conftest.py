@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.blas import preload
 from engine.engine import Engine, EngineConfig
 from engine.seedling.weights import seedling
+
+# Test modules that import mlx_lm by themselves would otherwise bring MLX in before its BLAS.
+preload()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,7 +35,7 @@ class LoopbackHub:
 
 
 @contextmanager
-def serve(hub: LoopbackHub) -> Iterator[LoopbackHub]:
+def serve(hub: LoopbackHub) -> Generator[LoopbackHub, None, None]:
     """Runs the hub for as long as the block lasts."""
 
     class Answers(BaseHTTPRequestHandler):

@@ -64,7 +64,12 @@ def test_files_are_hashed_once_and_again_when_they_change(
     before = fingerprint(folder, known=known)
     read: list[str] = []
     whole = module.content_hash
-    monkeypatch.setattr(module, "content_hash", lambda path: read.append(path.name) or whole(path))
+
+    def noted(path: Path) -> str:
+        read.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(module, "content_hash", noted)
     assert fingerprint(folder, known=known) == before
     assert read == []
     path = folder / "model.safetensors"
