@@ -157,8 +157,10 @@ class Corpora:
             corpus_id = await connection.fetchval(self.REMOVE, name)
             if corpus_id is None:
                 return False
-            await postings.remove_corpus(connection, corpus_id)
+            # The partition first: whoever stores vectors locks packets before traces, too.
+            await connection.execute("SET LOCAL statement_timeout = 0")
             await connection.execute("SELECT drop_packets_partition($1)", corpus_id)
+            await postings.remove_corpus(connection, corpus_id)
             return True
 
         async with self._writing:

@@ -144,8 +144,9 @@ async def apply(
     moved, new = _matched(changed, old)
     gone = [item for items in old.values() for item in items]
 
-    await postings.remove(connection, corpus_id, [item.no for item in gone])
+    # Packets before traces: whoever stores vectors meanwhile locks them in this order, too.
     await connection.execute(DELETE_CHUNKS, corpus_id, [item.id for item in gone])
+    await postings.remove(connection, corpus_id, [item.no for item in gone])
     if moved:
         await connection.execute(MOVE_CHUNKS, corpus_id, *(list(column) for column in zip(*moved, strict=True)))
     for start in range(0, len(new), PACKETS_PER_INSERT):
@@ -207,5 +208,5 @@ def _telling(by_file: Sequence[Mapping[str, int]]) -> list[str]:
         counts.update(terms)
         in_files.update(terms.keys())
     files = len(by_file)
-    weight = {word: n * log(1 + files / in_files[word]) for word, n in counts.items()}
+    weight = {word: n * log((files + 1) / in_files[word]) for word, n in counts.items()}
     return sorted(weight, key=lambda word: (-weight[word], word))[:TERMS_PER_CORPUS]

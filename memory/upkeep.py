@@ -36,6 +36,7 @@ INDEX_EVERY = 64
 SCATTERED_FROM = 1000
 """Writes to a corpus after which its postings are compacted."""
 RETRY_S = 5.0
+RETRY_AFTER_FAULT_S = 60.0
 
 
 class Upkeep:
@@ -72,6 +73,11 @@ class Upkeep:
             except SoulError as error:
                 log.warning("upkeep of memory is put off", reason=str(error), retry_s=RETRY_S)
                 await anyio.sleep(RETRY_S)
+                continue
+            except Exception:
+                # Packets and recall work without upkeep, so a fault in it must not close them.
+                log.exception("upkeep of memory failed", retry_s=RETRY_AFTER_FAULT_S)
+                await anyio.sleep(RETRY_AFTER_FAULT_S)
                 continue
             if not self._due.is_set():
                 self._idle.set()

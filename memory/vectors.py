@@ -160,6 +160,8 @@ async def keep_indexes(database: Database, vectors: Vectors, index_from: int = I
 
     async def work(connection: asyncpg.Connection) -> None:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '512MB'")
+        # Workers share memory through /dev/shm, which has 64 MB in a container; one process needs none of it.
+        await connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
         for name in sorted(names - wanted):
             await connection.execute(f"DROP INDEX IF EXISTS {name}")
         for name in sorted(wanted - names):
