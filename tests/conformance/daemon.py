@@ -24,4 +24,4 @@ def make_server(house: House, read_only: bool, toolsets: frozenset[str]) -> MCPS
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1], {"http_port": sys.argv[2]}, foreground=True, http=True, make_server=make_server))
+    run(sys.argv[1], {"http_port": sys.argv[2]}, foreground=True, http=True, make_server=make_server)

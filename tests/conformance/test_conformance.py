@@ -1,6 +1,6 @@
 """The official conformance suite against /mcp, and the inspector's command line over stdio, in both protocol eras.
 
-Needs the Node programs of package.json beside this file: `make node-tools` installs them.
+Needs the Node programs of package.json beside this file: `make protocol` installs them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ PATIENCE_S = 170
 pytestmark = [
     pytest.mark.node,
     pytest.mark.usefixtures("anyio_backend"),  # the database's fixtures are async
-    pytest.mark.skipif(not CONFORMANCE.exists() or not INSPECTOR.exists(), reason="run `make node-tools` first"),
+    pytest.mark.skipif(
+        not CONFORMANCE.exists() or not INSPECTOR.exists(), reason="run `make protocol`, which installs them"
+    ),
 ]
 
 
@@ -70,9 +72,10 @@ def port(home: Path, environment: dict[str, str]) -> Iterator[int]:
 
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
 def test_every_required_scenario_of_the_revision_passes(node: str, port: int, revision: str, tmp_path: Path) -> None:
+    suite = [node, CONFORMANCE, "server", "--url", f"http://127.0.0.1:{port}/mcp", "--requirements", revision]
+    kept = ["--expected-failures", HERE / "expected-failures.yaml", "--output-dir", tmp_path]
     run = subprocess.run(
-        [node, CONFORMANCE, "server", "--url", f"http://127.0.0.1:{port}/mcp", "--requirements", revision]
-        + ["--expected-failures", HERE / "expected-failures.yaml", "--output-dir", tmp_path],
+        [*suite, *kept],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -82,9 +85,14 @@ def test_every_required_scenario_of_the_revision_passes(node: str, port: int, re
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_the_inspector_lists_and_calls_tools_over_stdio(node: str, environment: dict[str, str], era: str) -> None:
+    # The inspector hands its servers a clean environment, as other clients do.
+    settings = [
+        part for name in environment if name.startswith("SOUL_") for part in ("-e", f"{name}={environment[name]}")
+    ]
+
     def inspect(*arguments: str) -> dict[str, object]:
         run = subprocess.run(
-            [node, INSPECTOR, "--cli", "--quiet", SOUL, "serve", "--protocol-era", era, *arguments],
+            [node, INSPECTOR, "--cli", "--quiet", *settings, SOUL, "serve", "--protocol-era", era, *arguments],
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
@@ -99,5 +107,6 @@ def test_the_inspector_lists_and_calls_tools_over_stdio(node: str, environment: 
         assert "Soul" in json.dumps(inspect("--method", "tools/call", "--tool-name", "status"))
         assert inspect("--method", "resources/list")["resources"]
         assert inspect("--method", "prompts/list")["prompts"]
+        assert (Path(environment["SOUL_HOME"]) / "logs" / "daemon.log").exists()
     finally:
         subprocess.run([SOUL, "stop"], env=environment, capture_output=True, timeout=PATIENCE_S)

@@ -1,6 +1,6 @@
 """From spawning the process to the answered `initialize`: `soul serve` with a warm and a cold daemon, and its peer.
 
-    .venv/bin/python bench/bridge/run.py [--repeats 25] [--calls 1000] [--clients 8]
+    python -m bench.bridge [--repeats 25] [--calls 1000] [--clients 8]
 
 The three are interleaved in every round. Then eight clients at once make a thousand calls each on one home. Writes
 bench/results/bridge.json and bridge.png.
@@ -80,14 +80,14 @@ def startup(repeats: int, folder: Path) -> dict[str, list[float]]:
     minimal = [sys.executable, str(HERE / "minimal.py")]
     handshake(serve, warm)
     handshake(serve, cold)
+    stop(cold)
     handshake(minimal, warm)
     for _ in range(repeats):
         _settle(warm)
         ways["minimal"].append(handshake(minimal, warm))
         ways["warm"].append(handshake(serve, warm))
-        stop(cold)
         ways["cold"].append(handshake(serve, cold))
-    stop(cold)
+        stop(cold)  # and with it what it was loading, which would slow the next one down
     stop(warm)
     return ways
 
@@ -189,7 +189,7 @@ def main() -> None:
     milliseconds = {name: _spread([1000 * one for one in values]) for name, values in ways.items()}
     minimal = milliseconds["minimal"]["median"]
     found = {
-        "command": "python bench/bridge/run.py " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python -m bench.bridge", *sys.argv[1:]]),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "cores": os.cpu_count(),
