@@ -54,6 +54,8 @@ class Chat:
         self._tokenizer = tokenizer
         self._words = Vocabulary(tokenizer)
         self._template = Template(tokenizer, self._words, name)
+        thought = tokenizer.think_start_tokens
+        self._begins_thinking = bool(thought) and tokenizer.rfind_think_start(self.reply_start()) >= 0
         self.stop_ids: frozenset[int] = frozenset(tokenizer.eos_token_ids) | self._template.closing_ids
 
     def count(self, text: str) -> int:
@@ -97,8 +99,11 @@ class Chat:
                 return self._words.ids(self._template.tool.around(text, name or "tool"))
         if role == "user":
             return self._words.ids(self._template.user.around(text))
+        frame = self._template.told
+        if frame != self._template.assistant:
+            return self._words.ids(frame.around(text))
         # In three pieces, as generating makes it: the prompt and the reply are never encoded together.
-        return [*self.reply_start(), *self.encode(text), *self._words.ids(self._template.assistant.after)]
+        return [*self.reply_start(), *self.encode(text), *self._words.ids(frame.after)]
 
     def reply_start(self) -> list[int]:
         """The generation prompt: what stands before the assistant's first own token."""
@@ -152,7 +157,8 @@ class Chat:
         ids = list(sampled)
         opened = tokenizer.rfind_think_start(ids)
         closed = tokenizer.rfind_think_end(ids)
-        return list(tokenizer.think_end_tokens) if opened > closed else []
+        still = opened > closed or (self._begins_thinking and closed < 0)
+        return list(tokenizer.think_end_tokens) if still else []
 
     def _without_thoughts(self, text: str) -> tuple[str, str]:
         """(thinking, the rest). A reply may begin inside a thought that the generation prompt opened."""
@@ -162,7 +168,9 @@ class Chat:
         before, closed, after = text.rpartition(end)
         if not closed:
             head, opened, tail = text.partition(start)
-            return (tail.strip(), head) if opened else ("", text)
+            if opened:
+                return tail.strip(), head
+            return (text.strip(), "") if self._begins_thinking else ("", text)
         return before.replace(start, "").replace(end, "").strip(), after
 
 

@@ -17,13 +17,16 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from engine.budget import GB, machine_memory, usable, zone
+from engine.admission import Admission
+from engine.budget import machine_memory
 from engine.compute import ComputeThread
 from engine.errors import Conflict, InvalidInput, NotFound, OverBudget, SoulError, Unavailable
 from engine.events import ContextStatus, EngineStatus, Event, Finished, ModelInfo, Prefill, Token
 from engine.sampling import Sampling
 
 if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectSendStream
+
     from engine.chat import Chat
     from engine.contexts import Context
     from engine.models import Loaded
@@ -74,7 +77,7 @@ class Engine:
             context_tokens=loaded.info.context_tokens,
             chunk=chunk,
         )
-        self._memory_bytes = loaded.memory_bytes
+        self._admission = Admission(loaded.info, loaded.memory_bytes)
         self._contexts: dict[str, Context] = {}
         self._generations: dict[str, Generation] = {}
         self._requests = 0
@@ -133,7 +136,7 @@ class Engine:
         """Declares that the context's truth is `ids`. Computes nothing; keeps what is computed of a common start."""
         from engine.contexts import Context, common_prefix
 
-        self._check_ids(ids)
+        self._admission.ids(ids)
         old = self._contexts.get(context)
         if old is None:
             self._contexts[context] = Context(context, list(ids))
@@ -157,9 +160,9 @@ class Engine:
 
     async def append(self, context: str, ids: Sequence[int]) -> None:
         """Adds ids to the truth; they are computed with the next `generate`."""
-        self._check_ids(ids)
+        self._admission.ids(ids)
         found = self._idle(context)
-        self._check_length(found, len(ids))
+        self._admission.length(found, len(ids))
         found.ids.extend(ids)
 
     async def truncate(self, context: str, length: int) -> None:
@@ -188,7 +191,7 @@ class Engine:
     def cancel(self, context: str) -> bool:
         """Ends what the context generates after the step it is in, as `Finished("cancelled")`. False if it is idle."""
         run = self._generations.get(context)
-        if run is None:
+        if run is None or not self._of(context).busy:
             return False
         run.cancelled = True
         return True
@@ -207,22 +210,22 @@ class Engine:
         """
         from engine.runs import Generation
 
-        self._check_ids(ids)
+        self._admission.ids(ids)
         found = self._idle(context)
-        self._check_length(found, len(ids) + min(sampling.max_tokens, 1))
+        self._admission.length(found, len(ids) + min(sampling.max_tokens, 1))
         if not found.ids and not ids:
             raise InvalidInput(f"The context {context} is empty.", "Give at least one id to answer to.")
         await self._make_room(found, len(found.ids) + len(ids) + sampling.max_tokens)
         self._idle(context)
         found.ids.extend(ids)
         send, receive = anyio.create_memory_object_stream[Event](math.inf)
-        settled = _Settled()
+        ending = _Ending(found, send)
         run = Generation(
             self._model,
             found,
             sampling,
             emit=lambda event: self._compute.loop.call(send.send_nowait, event),
-            settled=lambda error: self._compute.loop.call(settled.set, error, send),
+            settled=lambda error, finished: self._compute.loop.call(ending.settle, error, finished),
         )
         self._take(found)
         self._generations[context] = run
@@ -230,17 +233,17 @@ class Engine:
         try:
             async for event in receive:
                 yield event
-            if settled.error is not None:
-                raise _in_words(settled.error)
+            if ending.error is not None:
+                raise _in_words(ending.error)
         finally:
             run.cancelled = True
             with anyio.CancelScope(shield=True):
-                await settled.done.wait()
+                await ending.done.wait()
             receive.close()
             self._prefill_rate = run.prefill_rate or self._prefill_rate
             self._decode_rate = run.decode_rate or self._decode_rate
-            found.busy = False
-            self._generations.pop(context, None)
+            if self._generations.get(context) is run:
+                del self._generations[context]
 
     async def choose(self, context: str, ids: Sequence[int], options: Sequence[Sequence[int]]) -> list[float]:
         """Probabilities of each option as the continuation of the context and `ids`; they sum to 1.
@@ -253,15 +256,15 @@ class Engine:
         if not options or any(len(option) == 0 for option in options):
             raise InvalidInput("There is nothing to choose among.", "Give at least one option, none of them empty.")
         for part in (ids, *options):
-            self._check_ids(part)
+            self._admission.ids(part)
         found = self._idle(context)
         longest = max(len(option) for option in options)
-        self._check_length(found, len(ids) + longest)
+        self._admission.length(found, len(ids) + longest)
         if not found.ids and not ids:
             raise InvalidInput(f"The context {context} is empty.", "Give at least one id to continue.")
         await self._make_room(found, len(found.ids) + len(ids) + longest)
         self._idle(context)
-        settled = _Settled()
+        ending = _Ending(found)
         weights: list[float] = []
         run = Choice(
             self._model,
@@ -269,19 +272,18 @@ class Engine:
             list(ids),
             [list(option) for option in options],
             answer=weights.extend,
-            settled=lambda error: self._compute.loop.call(settled.set, error),
+            settled=lambda error: self._compute.loop.call(ending.settle, error),
         )
         self._take(found)
         self._compute.submit(run)
         try:
-            await settled.done.wait()
+            await ending.done.wait()
         finally:
             run.cancelled = True
             with anyio.CancelScope(shield=True):
-                await settled.done.wait()
-            found.busy = False
-        if settled.error is not None:
-            raise _in_words(settled.error)
+                await ending.done.wait()
+        if ending.error is not None:
+            raise _in_words(ending.error)
         return weights
 
     def status(self) -> EngineStatus:
@@ -300,8 +302,8 @@ class Engine:
             decode_tokens_per_s=self._decode_rate,
             blas=self._blas,
             device=self._device,
-            zone=zone(self.info.bytes + kv, self._memory_bytes),
-            memory_limit_bytes=usable(self._memory_bytes),
+            zone=self._admission.zone(kv),
+            memory_limit_bytes=self._admission.limit_bytes,
         )
 
     def _of(self, context: str) -> Context:
@@ -332,63 +334,33 @@ class Engine:
         finally:
             found.busy = False
 
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        if ids and not 0 <= min(ids) <= max(ids) < self.info.vocabulary:
-            raise InvalidInput(
-                f"Ids from {min(ids)} to {max(ids)} were given; the vocabulary of {self.info.name} ends at "
-                f"{self.info.vocabulary - 1}.",
-                "Encode with this engine's own `chat`; ids of another model mean nothing here.",
-            )
-
-    def _check_length(self, found: Context, more: int) -> None:
-        total = len(found.ids) + more
-        if total > self.info.context_tokens:
-            raise OverBudget(
-                f"The context {found.name} would have {total} tokens; {self.info.name} has room for "
-                f"{self.info.context_tokens} here.",
-                "Shorten the request, or flush the window; a higher `context_tokens` helps where the model allows it.",
-            )
-
     async def _make_room(self, found: Context, tokens: int) -> None:
-        """Frees caches of idle contexts, longest unused first, until this one's fits; their ids stay.
-
-        Raises OverBudget when it does not fit beside what is running.
-        """
-        value_bytes = 2 if self.info.dtype in ("float16", "bfloat16") else 4
-        token_bytes = 2 * self.info.layers * self.info.kv_heads * self.info.head_dim * value_bytes
-        needed = min(tokens, self.info.context_tokens) * token_bytes
-        line = usable(self._memory_bytes)
-        others = sorted((one for one in self._contexts.values() if one is not found), key=lambda one: one.used)
-
-        def over() -> int:
-            return self.info.bytes + needed + sum(one.kv_bytes for one in others) - line
-
-        for other in others:
-            if over() <= 0:
-                return
-            if not other.busy and other.cached:
-                log.info("cache_freed", context=other.name, bytes=other.kv_bytes)
-                await self._changing(other, other.drop_cache)
-        if over() > 0:
-            held = sum(one.kv_bytes for one in others)
-            raise OverBudget(
-                f"{tokens} tokens of context need {needed / GB:.2f} GB beside {self.info.bytes / GB:.2f} GB of weights "
-                f"and {held / GB:.2f} GB of running contexts; {line / GB:.2f} GB are usable.",
-                "Wait for the running answers, shorten the request, or lower `context_tokens`.",
-            )
+        """Frees caches of idle contexts until this one's fits; their ids stay, and are computed again when needed."""
+        others = [context for context in self._contexts.values() if context is not found]
+        for context in self._admission.room(tokens, others):
+            log.info("cache_freed", context=context.name, bytes=context.kv_bytes)
+            await self._changing(context, context.drop_cache)
 
 
-class _Settled:
-    """The end of a request, as the event loop sees it."""
+class _Ending:
+    """The end of a request, as the event loop sees it: one callback frees the context and hands out the last event.
 
-    def __init__(self) -> None:
+    In one, so that a caller who has the last event finds the context free, even when it does not close its iterator.
+    """
+
+    def __init__(self, context: Context, stream: MemoryObjectSendStream[Event] | None = None) -> None:
+        self._context = context
+        self._stream = stream
         self.done = anyio.Event()
         self.error: Exception | None = None
 
-    def set(self, error: Exception | None, stream: anyio.abc.ObjectSendStream[Event] | None = None) -> None:
+    def settle(self, error: Exception | None, finished: Finished | None = None) -> None:
         self.error = error
-        if stream is not None:
-            stream.close()  # pyright: ignore[reportAttributeAccessIssue]
+        self._context.busy = False
+        if self._stream is not None:
+            if finished is not None:
+                self._stream.send_nowait(finished)
+            self._stream.close()
         self.done.set()
 
 

@@ -57,14 +57,14 @@ class _Prefilling:
 class Generation:
     """Draws a reply, one token per step.
 
-    `emit` gets the events, `settled` is called once at the end, with the error if there was one.
+    `emit` gets the events but the last one; `settled` is called once at the end, with the error or with `Finished`.
     """
 
     model: Model
     context: Context
     sampling: Sampling
     emit: Callable[[Event], None]
-    settled: Callable[[Exception | None], None]
+    settled: Callable[[Exception | None, Finished | None], None]
     phase: Literal["prefill", "decode"] = "prefill"
     cancelled: bool = False
     """Set from any thread; looked at before each step."""
@@ -104,7 +104,7 @@ class Generation:
     def fail(self, error: Exception) -> None:
         # A step that raised may have left the cache of some layers ahead of others; only the ids are known to be true.
         self.context.drop_cache()
-        self.settled(error)
+        self.settled(error, None)
 
     @property
     def prefill_rate(self) -> float | None:
@@ -155,18 +155,16 @@ class Generation:
 
     def _finish(self, reason: Reason) -> bool:
         self.context.check()
-        self.emit(
-            Finished(
-                reason=reason,
-                text="".join(self._text),
-                ids=tuple(self.speech),
-                prompt_tokens=self._prompt,
-                cached_tokens=max(self._cached, 0),
-                prefill_s=self._prefill_s,
-                decode_s=self._decode_s,
-            )
+        finished = Finished(
+            reason=reason,
+            text="".join(self._text),
+            ids=tuple(self.speech),
+            prompt_tokens=self._prompt,
+            cached_tokens=max(self._cached, 0),
+            prefill_s=self._prefill_s,
+            decode_s=self._decode_s,
         )
-        self.settled(None)
+        self.settled(None, finished)
         return True
 
 

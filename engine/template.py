@@ -157,7 +157,7 @@ class Template:
             answered = self._render([_user(one), _assistant(two)])
             self._head, user_after = _split(asked, one)
             prompt = _split(prompted, one)[1].removeprefix(user_after)
-            closing = _split(answered, two)[1]
+            told_before, closing = _split(_split(answered, one)[1].removeprefix(user_after), two)
             user_before = _split(talk, two)[1].partition(three)[0].removeprefix(closing)
         except (ValueError, AssertionError) as error:
             raise InvalidInput(
@@ -169,6 +169,8 @@ class Template:
         pieces = words.pieces
         self.user = Frame(tuple(pieces(user_before)), tuple(pieces(user_after)))
         self.assistant = Frame(tuple(pieces(prompt)), tuple(pieces(closing)))
+        # What the assistant is told to have said may stand in another frame than what it says: without a thought.
+        self.told = Frame(tuple(pieces(told_before)), tuple(pieces(closing)))
         self.tool = self._tool_frame()
         self.knows_system = self._opens("system text", ()) is not None
         self.knows_tools = self._sees_tools()

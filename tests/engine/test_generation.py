@@ -170,6 +170,20 @@ async def test_a_cancelled_caller_stops_a_prefill_after_its_chunk(engine: Engine
     assert (await say(engine, "a", [7])).ids == await fresh(engine, "b", [*prompt, 7])
 
 
+async def test_a_context_is_free_once_the_last_event_is_there(engine: Engine) -> None:
+    await engine.start("a", [])
+    left_open: list[object] = []
+    for _ in range(5):
+        events = engine.generate("a", [7, 8], Sampling(max_tokens=2))
+        left_open.append(events)
+        async for event in events:
+            if isinstance(event, Finished):
+                break
+        assert engine.status().running == ()
+    assert len(engine.ids("a")) == 20
+    left_open.clear()
+
+
 async def test_cancel_ends_a_generation_with_its_reason(engine: Engine) -> None:
     await engine.start("a", [])
     end: Finished | None = None
@@ -317,7 +331,7 @@ async def test_caches_of_idle_contexts_make_room_and_come_back(seedling_folder: 
     memory = 2 * 10**9 + 23_740_000 + 6_300_000
     config = EngineConfig(tmp_path, model=str(seedling_folder), memory_bytes=memory + 220_000_000)
     async with Engine.open(config) as engine:
-        engine._memory_bytes = memory  # pyright: ignore[reportPrivateUsage]
+        engine._admission.memory_bytes = memory  # pyright: ignore[reportPrivateUsage]
         await engine.start("old", [])
         drawn = (await say(engine, "old", [50] * 600)).ids
         await engine.start("new", [])
