@@ -31,8 +31,11 @@ USER = "soul"
 """Name of the database role, and of the database."""
 PORT = 5432
 """Only the name of the socket file; nothing listens on TCP."""
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-"""All that the server's programs see: a person's PG* and library path variables must not reach them."""
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"} | {
+    name: os.environ[name] for name in guard.LIBRARY_PATHS if name in os.environ
+}
+"""All that the server's programs see: a person's PG* variables must not reach them, and library paths only serve to
+start the guard's interpreter."""
 SHARED_MEMORY_FOLDER = Path("/dev/shm")
 
 
@@ -137,7 +140,7 @@ def prepare(data: Path, owner: Owner) -> None:
     """
     for torn in data.parent.glob(f"{data.name}.new-*"):
         log.warning("a torn initialisation is removed", folder=str(torn))
-        shutil.rmtree(torn)
+        shutil.rmtree(torn, ignore_errors=True)  # an initdb whose starter was killed may still be writing there
     if not data.exists() or not any(data.iterdir()):
         _initialise(data, owner)
         return

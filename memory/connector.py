@@ -15,6 +15,7 @@ from pgvector.asyncpg import register_vector
 
 from engine.errors import InvalidInput
 from memory import cluster
+from memory.faults import NoConnection
 from memory.migrate import MIGRATIONS, migrate
 from memory.postgres import EmbeddedPostgres, Report
 from memory.postmaster import Address
@@ -105,7 +106,13 @@ class Connector:
                 await self.embedded.stop()
 
     async def connect(self, dsn: str | None, **options: Any) -> asyncpg.Connection:
-        """A new connection. Reads the address each time: a revived server may have moved its socket."""
+        """A new connection. Reads the address each time: a revived server may have moved its socket.
+
+        Raises:
+            NoConnection: nobody answers there.
+            InvalidInput: the URL makes no sense.
+            asyncpg.PostgresError: the server refused.
+        """
         if self.address is not None:
             options |= {
                 "host": [str(self.address.socket_folder)],  # a list, since a plain string would be cut at commas
@@ -121,6 +128,8 @@ class Connector:
         }
         try:
             return await asyncpg.connect(dsn, timeout=CONNECT_WAIT_S, **options)
+        except OSError as error:
+            raise NoConnection(str(error)) from error
         except (ValueError, asyncpg.ClientConfigurationError) as error:
             raise InvalidInput(
                 f"SOUL_DATABASE_URL cannot be used: {error}.",

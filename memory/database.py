@@ -31,6 +31,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 ACQUIRE_WAIT_S = 30.0
+ACQUIRE_ATTEMPTS = 3
+"""A crashing server may be met before it has noticed, while it recovers, and when it is back."""
 LEAVE_WAIT_S = 10.0
 FOREVER = 2**31 - 1
 """Queries after which the pool would replace a connection; a fresh one's first query is slow (93 ms at p99)."""
@@ -208,6 +210,21 @@ class Database:
             await self._revive(revivals, error)
         return await begin()
 
+    async def _acquire(self, attempts: int = ACQUIRE_ATTEMPTS) -> asyncpg.Connection:
+        """A connection that was alive a moment ago. Nothing was sent yet, so trying again harms nobody."""
+        revivals = self._revivals
+        try:
+            connection = await self._pool.acquire(timeout=ACQUIRE_WAIT_S)
+            # A proxy that behaves as a Connection in everything but its type.
+            return cast("asyncpg.Connection", connection)
+        except TimeoutError as error:
+            raise faults.NoConnection("all connections are busy") from error
+        except Exception as error:
+            if attempts == 1 or not faults.is_lost(error):
+                raise
+            await self._revive(revivals, error)
+        return await self._acquire(attempts - 1)
+
     async def _revive(self, seen: int, error: Exception) -> None:
         """Brings the server back (once for all who noticed) and lets go of the connections to the old one."""
         async with self._reviving:
@@ -217,10 +234,6 @@ class Database:
             await self._connector.revive()
             await self._pool.expire_connections()
             self._revivals += 1
-
-    async def _acquire(self) -> asyncpg.Connection:
-        # What the pool gives is a proxy that behaves as a Connection in everything but its type.
-        return cast("asyncpg.Connection", await self._pool.acquire(timeout=ACQUIRE_WAIT_S))
 
     async def _release(self, connection: asyncpg.Connection) -> None:
         """Gives the connection back, also when this task is being cancelled.

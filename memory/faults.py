@@ -20,9 +20,16 @@ from engine.errors import Conflict, Forbidden, InvalidInput, SoulError, StorageF
 LOG_REMEDY = "Call again; if it stays so, see logs/postgres.log in SOUL_HOME and run `soul doctor`."
 URL_REMEDY = "Check SOUL_DATABASE_URL, and that the server runs and can be reached."
 
+
+class NoConnection(Exception):
+    """No connection could be opened or had; the cause is the system's error.
+
+    Kept apart from plain OSErrors, which the work inside a transaction may raise for reasons of its own.
+    """
+
+
 LOST = (
-    ConnectionError,
-    FileNotFoundError,  # the Unix socket is gone
+    NoConnection,
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -48,6 +55,8 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InternalClientError):
         # The server's last message was read and its end not yet noticed: the protocol consumes an error (state 2).
         return "another operation (2) is in progress" in str(error)
+    if isinstance(error, NoConnection):
+        return not isinstance(error.__cause__, TimeoutError)
     return isinstance(error, LOST)
 
 
@@ -76,40 +85,37 @@ def explain(error: Exception, *, embedded: bool) -> SoulError | None:
         return _from_server(error, embedded=embedded)
     if isinstance(error, UnicodeEncodeError):
         return _not_text()
-    if isinstance(error, TimeoutError):
-        return Unavailable(
-            "The database did not answer in time; all its connections are busy.", "Call again in a moment."
-        )
+    if isinstance(error, NoConnection):
+        if isinstance(error.__cause__, TimeoutError):
+            return Unavailable("The database does not answer in time.", "Call again in a moment.")
+        return Unavailable(f"The database cannot be reached: {error}.", LOG_REMEDY if embedded else URL_REMEDY)
     if is_lost(error):
         return Unavailable(f"The connection to the database is lost: {error}.", LOG_REMEDY if embedded else URL_REMEDY)
-    if isinstance(error, OSError):
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _full(error)
-        return Unavailable(f"The database cannot be reached: {error}.", LOG_REMEDY if embedded else URL_REMEDY)
     return None
 
 
 def _from_server(error: asyncpg.PostgresError, *, embedded: bool) -> SoulError | None:
+    said = str(error).partition("\n")[0]  # what follows are the server's details and hints
     match error:
         case asyncpg.DiskFullError():
-            return _full(error)
+            return _full(said)
         case asyncpg.PostgresIOError():
-            if "No space left" in str(error):
-                return _full(error)
+            if "No space left" in said:
+                return _full(said)
             return Unavailable(
-                f"The database cannot read or write its files: {error}.",
+                f"The database cannot read or write its files: {said}.",
                 "Check the disk; the log is logs/postgres.log.",
             )
         case asyncpg.CharacterNotInRepertoireError() | asyncpg.UntranslatableCharacterError():
             return _not_text()
-        case asyncpg.DataError() if "surrogates not allowed" in str(error):  # asyncpg's own check of an argument
+        case asyncpg.DataError() if "surrogates not allowed" in said:  # asyncpg's own check of an argument
             return _not_text()
         case asyncpg.QueryCanceledError():
             return Unavailable(
                 "The database is too slow: a statement reached its time limit.", "Call again; ask for less at once."
             )
         case asyncpg.LockNotAvailableError() | asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
-            return Unavailable(f"Another process works on the same rows: {error}.", "Call again in a moment.")
+            return Unavailable(f"Another process works on the same rows: {said}.", "Call again in a moment.")
         case asyncpg.TooManyConnectionsError():
             return Unavailable(
                 "The database has no connection left.", "End other programs that use it, or raise its max_connections."
@@ -118,7 +124,7 @@ def _from_server(error: asyncpg.PostgresError, *, embedded: bool) -> SoulError |
             return Unavailable("The database ran out of memory.", "Ask for less at once, or free some memory.")
         case asyncpg.DataCorruptedError() | asyncpg.IndexCorruptedError():
             return Unavailable(
-                f"The database found damaged data: {error}.",
+                f"The database found damaged data: {said}.",
                 "Check the disk, and restore the last backup of SOUL_HOME/postgres.",
             )
         case asyncpg.ReadOnlySQLTransactionError():
@@ -126,10 +132,10 @@ def _from_server(error: asyncpg.PostgresError, *, embedded: bool) -> SoulError |
                 "The database takes no writes.", "Point SOUL_DATABASE_URL to the primary server, not a replica."
             )
         case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
-            return Unavailable(f"The database server refused the login: {error}.", URL_REMEDY)
+            return Unavailable(f"The database server refused the login: {said}.", URL_REMEDY)
         case asyncpg.InsufficientPrivilegeError():
             return Forbidden(
-                f"The database role may not do this: {error}.",
+                f"The database role may not do this: {said}.",
                 "Let SOUL_DATABASE_URL name a role that owns its database.",
             )
         case (
@@ -138,11 +144,11 @@ def _from_server(error: asyncpg.PostgresError, *, embedded: bool) -> SoulError |
             | asyncpg.InvalidSQLStatementNameError()
         ):
             return Unavailable(
-                f"A connection pooler stands before the database and gets in the way: {error}.",
+                f"A connection pooler stands before the database and gets in the way: {said}.",
                 "Let SOUL_DATABASE_URL name the direct connection, or the pooler's session mode (Supabase: port 5432).",
             )
         case _ if is_lost(error):
-            return Unavailable(f"The database went away: {error}.", LOG_REMEDY if embedded else URL_REMEDY)
+            return Unavailable(f"The database went away: {said}.", LOG_REMEDY if embedded else URL_REMEDY)
         case _:
             return None
 
@@ -151,7 +157,7 @@ def of_program(output: str, what: str, data: Path) -> SoulError:
     """The error for a server program that gave up with `output` when it should `what` (start, initialise) `data`."""
     said = output.strip().splitlines()
     reason = next((line for line in reversed(said) if re.search("FATAL|PANIC|error:|cannot run", line)), "")
-    reason = reason or (said[-1] if said else "it said nothing")
+    reason = re.sub(r"^.*?(FATAL|PANIC|error):\s*", "", reason) or (said[-1] if said else "it said nothing")
     if re.search("No space left on device|Disk quota exceeded|File too large", output):
         return StorageFull(f"The disk that holds {data} is full: {reason}", "Free some space and call again.")
     if os.geteuid() == 0 and re.search("Permission denied|cannot run", output):
@@ -178,9 +184,9 @@ def of_home(error: OSError, path: Path) -> SoulError:
     )
 
 
-def _full(error: Exception) -> StorageFull:
+def _full(said: str) -> StorageFull:
     return StorageFull(
-        f"The disk of the database is full: {error}.", "Free some space and call again; nothing was lost."
+        f"The disk of the database is full: {said}.", "Free some space and call again; nothing was lost."
     )
 
 

@@ -24,6 +24,8 @@ import sys
 import threading
 from pathlib import Path
 
+LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""What some interpreters need to start; the server must find its own libraries, not theirs."""
 USERS_LOCK = "postgres.users"
 GUARD_LOCK = "postgres.guard"
 LOG_LIMIT = 4_000_000
@@ -171,6 +173,8 @@ def serve(uid: int, gid: int, run: Path, log_path: Path, argv: list[str]) -> Non
 
 def main(arguments: list[str]) -> None:
     mode, uid, gid = arguments[0], int(arguments[1]), int(arguments[2])
+    for name in LIBRARY_PATHS:
+        os.environ.pop(name, None)
     if mode == "run":
         become(uid, gid)
         os.execv(arguments[3], arguments[3:])

@@ -26,7 +26,7 @@ import anyio
 import psutil
 import structlog
 
-from engine.errors import Unavailable
+from engine.errors import InvalidInput, Unavailable
 from memory import cluster, faults, postmaster
 from memory.guard import GUARD_LOCK, USERS_LOCK
 from memory.postmaster import POLL_S, Address, Answer, knock
@@ -56,9 +56,25 @@ def silent(_detail: str, _fraction: float | None = None) -> None:
 class LastWords:
     """What guard and server say until the guard has ended: nothing, when all goes well."""
 
-    def __init__(self, source: int) -> None:
-        self._source = source
+    def __init__(self) -> None:
+        self._source, self._sink = os.pipe()
+        os.set_blocking(self._source, False)
         self._said = b""
+
+    def speak(self, command: list[str], environment: dict[str, str]) -> None:
+        """Runs `command`, which leaves the speaker behind. Blocks for the 20 ms that takes."""
+        try:
+            subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self._sink,
+                stderr=self._sink,
+                start_new_session=True,  # a Ctrl-C meant for the daemon must not reach the database
+                check=False,
+            )
+        finally:
+            os.close(self._sink)
 
     def read(self) -> bytes | None:
         """All that was said once the guard has ended; None while it lives. Does not block."""
@@ -91,6 +107,10 @@ class EmbeddedPostgres:
         Raises:
             SoulError: with the reason in the server's own words, and the remedy.
         """
+        if "\n" in str(self.home):
+            raise InvalidInput(
+                "SOUL_HOME holds a line break, which Postgres cannot write down.", "Set it to a folder without one."
+            )
         try:
             for folder in (self.home, self.run, self.logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,9 +179,10 @@ class EmbeddedPostgres:
     async def _launch(self, owner: cluster.Owner) -> Address:
         """Starts guard and server and waits until the server answers."""
         socket_folder = self._socket_folder()
-        words = await anyio.to_thread.run_sync(self._spawn, owner, socket_folder)
+        words = LastWords()
         deadline = anyio.current_time() + START_WAIT_S
         try:
+            await anyio.to_thread.run_sync(words.speak, *self._command(owner, socket_folder))
             while (last_words := words.read()) is None:
                 running = postmaster.find(self.data)
                 if running is not None and running.status == "ready":
@@ -176,8 +197,8 @@ class EmbeddedPostgres:
             words.close()
         raise faults.of_program(last_words.decode(errors="replace"), "start", self.data)
 
-    def _spawn(self, owner: cluster.Owner, socket_folder: Path) -> LastWords:
-        """Starts the guard, which detaches itself and starts the server. Blocks for the 20 ms that takes."""
+    def _command(self, owner: cluster.Owner, socket_folder: Path) -> tuple[list[str], dict[str, str]]:
+        """The guard's command line and environment."""
         settings = cluster.settings(postmaster.tag_of(self.data), socket_folder, self._settings)
         environment = dict(cluster.ENVIRONMENT)
         if (stale := postmaster.stale_pid(self.data)) is not None:
@@ -185,30 +206,13 @@ class EmbeddedPostgres:
             # looks past its grandparent's pid (pg_ctl tells it that in the same way). The file itself stays, and with
             # it the interlock against backends that still hold the old shared memory.
             environment["PG_GRANDPARENT_PID"] = str(stale)
-        source, sink = os.pipe()
-        os.set_blocking(source, False)
-        words = LastWords(source)
-        try:
-            subprocess.run(
-                [
-                    *cluster.guard_command("serve", owner),
-                    *(str(self.run), str(self.logs / "postgres.log")),
-                    *(str(cluster.binaries().postgres), "-D", str(self.data)),
-                    *(f"--{name}={value}" for name, value in settings.items()),
-                ],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,  # a Ctrl-C meant for the daemon must not reach the database
-                check=False,
-            )
-        except BaseException:
-            words.close()
-            raise
-        finally:
-            os.close(sink)
-        return words
+        command = [
+            *cluster.guard_command("serve", owner),
+            *(str(self.run), str(self.logs / "postgres.log")),
+            *(str(cluster.binaries().postgres), "-D", str(self.data)),
+            *(f"--{name}={value}" for name, value in settings.items()),
+        ]
+        return command, environment
 
     def _socket_folder(self) -> Path:
         """home/run where a socket's path may be that long, else a private folder under the temporary one."""

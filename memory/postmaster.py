@@ -80,7 +80,7 @@ def stale_pid(data: Path) -> int | None:
 def _pid_file(data: Path) -> list[str]:
     """Lines of postmaster.pid: pid, data folder, start time, port, socket folder, address, shared memory, status."""
     try:
-        lines = os.fsdecode((data / "postmaster.pid").read_bytes()).splitlines()
+        lines = os.fsdecode((data / "postmaster.pid").read_bytes()).split("\n")
     except (FileNotFoundError, NotADirectoryError):
         return []
     return lines if lines and lines[0].strip().isdecimal() else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -47,6 +48,13 @@ def seasoned_home() -> Iterator[Path]:
     cluster.prepare(folder / "postgres", cluster.owner_of(folder / "postgres"))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def copied_home(home: Path, seasoned_home: Path) -> Path:
+    """An initialised SOUL_HOME whose files a test may spoil."""
+    subprocess.run(["cp", "-a", seasoned_home / "postgres", home / "postgres"], check=True)
+    return home
 
 
 def database_url(address: Address, name: str) -> str:

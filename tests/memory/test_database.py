@@ -16,6 +16,7 @@ import pytest
 
 from engine.errors import InvalidInput, SoulError, StorageFull, Unavailable
 from memory.database import Database, DatabaseConfig
+from tests.memory.servers import fill, small_disk
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +127,19 @@ async def test_a_transaction_that_raises_leaves_nothing(words: Database) -> None
             await connection.execute("INSERT INTO words VALUES (1, 'one')")
             raise RuntimeError("no")
     assert await words.fetchval("SELECT count(*) FROM words") == 0
+
+
+@pytest.mark.parametrize("own", [FileNotFoundError("letter.txt"), TimeoutError(), ConnectionResetError()])
+async def test_an_error_of_the_work_itself_is_neither_repeated_nor_renamed(words: Database, own: OSError) -> None:
+    attempts: list[int] = []
+
+    async def work(connection: asyncpg.Connection) -> None:
+        attempts.append(1)
+        raise own
+
+    with pytest.raises(type(own)):
+        await words.run(work)
+    assert len(attempts) == 1
 
 
 async def test_a_cancelled_transaction_leaves_nothing(words: Database) -> None:
@@ -269,7 +283,7 @@ async def test_the_database_comes_and_goes_with_its_user(home: Path, migrations:
 @pytest.mark.parametrize(
     ("url", "error", "said"),
     [
-        ("postgresql://soul@127.0.0.1:1/soul", Unavailable, r"refused|Connect call failed"),
+        ("postgresql://soul@127.0.0.1:1/soul", Unavailable, "cannot be reached.*SOUL_DATABASE_URL"),
         ("postgresql://soul@/soul?host=/nowhere", Unavailable, "SOUL_DATABASE_URL"),
         ("postgresql://soul@no.such.host.invalid/soul", Unavailable, "cannot be reached.*SOUL_DATABASE_URL"),
         ("mysql://soul@localhost/soul", InvalidInput, "Write it as postgresql://"),
@@ -300,11 +314,29 @@ async def test_a_wrong_migration_closes_everything_again(seasoned_home: Path, mi
     assert not (seasoned_home / "postgres" / "postmaster.pid").exists()
 
 
-async def test_a_full_disk_is_said_and_what_was_written_before_stays(words: Database) -> None:
-    await words.execute("INSERT INTO words VALUES (1, 'one')")
-    with pytest.raises(StorageFull, match=r"disk of the database is full.*Free some space"):
-        await words.execute("DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$")
-    assert await words.fetchval("SELECT count(*) FROM words") == 1
+@pytest.mark.parametrize(
+    ("space", "row_bytes"),
+    [
+        pytest.param(18 << 20, 700, id="the table cannot grow"),
+        pytest.param(40 << 20, 50_000, id="the write-ahead log cannot grow, which ends the server"),
+    ],
+)
+async def test_a_full_disk_is_said_and_once_there_is_space_all_that_was_answered_is_there(
+    home: Path, migrations: Path, space: int, row_bytes: int
+) -> None:
+    with small_disk(home, "110m"):
+        config = DatabaseConfig(home, migrations=migrations, pool_size=2)
+        async with Database.open(config) as database:
+            fill(home / "ballast", leave=space)
+            written = 0
+            with pytest.raises(StorageFull, match=r"disk .* is full.*Free some space"):
+                while written < 3000:
+                    await database.execute("INSERT INTO words VALUES ($1, $2)", written, os.urandom(row_bytes).hex())
+                    written += 1
+            (home / "ballast").unlink()
+            found = [row["id"] for row in await database.fetch("SELECT id FROM words ORDER BY id")]
+            assert found == list(range(written))
+            await database.execute("INSERT INTO words VALUES (-1, 'and on')")
 
 
 async def test_a_server_without_a_connection_left_says_so(seasoned_home: Path, migrations: Path) -> None:

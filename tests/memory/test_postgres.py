@@ -1,16 +1,14 @@
-"""The embedded server: started, shared, stopped, and brought back after every way to lose it."""
+"""The embedded server: started, shared, stopped; whose it is, where it may lie, what it refuses."""
 
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC240
+# ruff: noqa: ASYNC221, ASYNC240
 # A test has its event loop to itself, so that blocking it for a moment holds nobody up.
 
 from __future__ import annotations
 
+import fcntl
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -20,90 +18,26 @@ import pytest
 
 from engine.errors import Conflict, Forbidden, StorageFull, Unavailable
 from memory import cluster, postgres, postmaster
+from memory.guard import USERS_LOCK
 from memory.postgres import EmbeddedPostgres
-from memory.postmaster import Address
+from tests.memory.servers import (
+    ROOT,
+    SECONDS,
+    alive,
+    ask,
+    daemon,
+    ended,
+    fill,
+    first_line,
+    server_of,
+    small_disk,
+    start_daemon,
+)
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
-SECONDS = 60
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of this system does not offer it")
-
-DAEMON = """
-import anyio, structlog, sys
-from pathlib import Path
-from memory.postgres import EmbeddedPostgres
-
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-
-async def main():
-    server = EmbeddedPostgres(Path(sys.argv[1]))
-    print((await server.ensure()).pid, flush=True)
-    await anyio.to_thread.run_sync(sys.stdin.read)
-    await server.stop()
-
-anyio.run(main)
-"""
-"""Uses the server until its stdin is closed, as a daemon would; prints the postmaster's pid."""
-
-
-@pytest.fixture
-def copied_home(home: Path, seasoned_home: Path) -> Path:
-    """An initialised SOUL_HOME whose files a test may spoil."""
-    subprocess.run(["cp", "-a", seasoned_home / "postgres", home / "postgres"], check=True)
-    return home
-
-
-@asynccontextmanager
-async def server_of(home: Path) -> AsyncIterator[EmbeddedPostgres]:
-    server = EmbeddedPostgres(home)
-    try:
-        yield server
-    finally:
-        await server.stop()
-
-
-async def ask(address: Address, statement: str) -> object:
-    connection = await asyncpg.connect(
-        host=[str(address.socket_folder)], port=cluster.PORT, user=cluster.USER, database=cluster.USER, ssl=False
-    )
-    try:
-        return await connection.fetchval(statement)
-    finally:
-        await connection.close()
-
-
-def start_daemon(home: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", DAEMON, str(home)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-@contextmanager
-def daemon(home: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Another process that uses the server of `home`, and the postmaster's pid."""
-    process = start_daemon(home)
-    try:
-        yield process, int(first_line(process))
-    finally:
-        process.communicate(timeout=SECONDS)
-
-
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def ended(pid: int) -> None:
-    """Returns when the process is gone."""
-    try:
-        psutil.Process(pid).wait(SECONDS)
-    except psutil.NoSuchProcess:
-        return
 
 
 # -- starting and stopping
@@ -195,122 +129,30 @@ async def test_processes_that_race_for_a_fresh_home_get_one_server(home: Path) -
             racer.communicate(timeout=SECONDS)
 
 
-async def test_a_newcomer_waits_for_the_server_that_is_going_down(seasoned_home: Path) -> None:
-    with daemon(seasoned_home) as (process, pid):
-        process.kill()
+async def test_a_newcomer_right_after_a_kill_gets_a_server_that_stays(seasoned_home: Path) -> None:
+    """It either waits for the old server to go down, or keeps it up: both may happen first."""
+    for _ in range(3):
+        with daemon(seasoned_home) as (process, _pid):
+            process.kill()
+        async with server_of(seasoned_home) as server:
+            address = await server.ensure()
+            assert await ask(address, "SELECT 1") == 1
+            assert await server.ensure() == address
+
+
+async def test_a_newcomer_waits_while_a_guard_takes_the_server_down(seasoned_home: Path) -> None:
     async with server_of(seasoned_home) as server:
-        address = await server.ensure()
-        assert address.pid != pid
-        assert await ask(address, "SELECT 1") == 1
-    ended(pid)
-
-
-# -- every way to lose it
-
-
-async def test_a_killed_daemon_takes_the_server_with_it(seasoned_home: Path) -> None:
-    with daemon(seasoned_home) as (process, pid):
-        process.kill()
-    ended(pid)
-    log = (seasoned_home / "logs" / "postgres.log").read_text()
-    assert f"[{pid}] LOG:  received fast shutdown request" in log
-
-
-async def test_a_killed_postmaster_is_started_again_with_all_that_was_committed(seasoned_home: Path) -> None:
-    async with server_of(seasoned_home) as server:
-        address = await server.ensure()
-        await ask(address, "CREATE TABLE survived AS SELECT 7 AS a")
-        os.kill(address.pid, signal.SIGKILL)
-        again = await server.ensure()
-        assert again.pid != address.pid
-        assert await ask(again, "SELECT a FROM survived") == 7
-
-
-async def test_daemon_and_postmaster_killed_together_leave_nothing_that_hinders(seasoned_home: Path) -> None:
-    with daemon(seasoned_home) as (process, pid):
-        os.kill(pid, signal.SIGKILL)
-        process.kill()
-    async with server_of(seasoned_home) as server:
-        assert await ask(await server.ensure(), "SELECT 1") == 1
-
-
-@on_linux
-async def test_a_killed_guard_takes_the_server_with_it(seasoned_home: Path) -> None:
-    async with server_of(seasoned_home) as server:
-        address = await server.ensure()
-        os.kill(psutil.Process(address.pid).ppid(), signal.SIGKILL)
-        ended(address.pid)
-        assert (await server.ensure()).pid != address.pid
-
-
-async def test_a_terminated_guard_stops_the_server_fast_though_clients_are_connected(seasoned_home: Path) -> None:
-    async with server_of(seasoned_home) as server:
-        address = await server.ensure()
-        client = await asyncpg.connect(host=[str(address.socket_folder)], user=cluster.USER, ssl=False)
-        os.kill(psutil.Process(address.pid).ppid(), signal.SIGTERM)
-        ended(address.pid)
-        client.terminate()
-
-
-async def test_a_server_that_waits_for_its_clients_to_leave_is_hurried(seasoned_home: Path) -> None:
-    async with server_of(seasoned_home) as server:
-        address = await server.ensure()
-        client = await asyncpg.connect(host=[str(address.socket_folder)], user=cluster.USER, ssl=False)
-        os.kill(address.pid, signal.SIGTERM)
-        while (running := postmaster.find(server.data)) is not None and running.status == "ready":
-            await anyio.lowlevel.checkpoint()
-        assert (await server.ensure()).pid != address.pid
-        client.terminate()
-
-
-async def test_a_backend_that_survives_its_postmaster_is_ended(
-    seasoned_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postmaster, "ORPHANS_WAIT_S", 0.3)
-    async with server_of(seasoned_home) as server:
-        address = await server.ensure()
-        client = await asyncpg.connect(host=[str(address.socket_folder)], user=cluster.USER, ssl=False)
-        backend = await client.fetchval("SELECT pg_backend_pid()")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_spin, client)
-            # The endless loop has begun once the server says so.
-            while await ask(address, f"SELECT state FROM pg_stat_activity WHERE pid = {backend}") != "active":
-                await anyio.lowlevel.checkpoint()
-            os.kill(address.pid, signal.SIGKILL)
-            again = await server.ensure()
-        assert not alive(backend)
-        assert await ask(again, "SELECT 1") == 1
-
-
-async def _spin(client: asyncpg.Connection) -> None:
-    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
-        await client.execute("DO 'BEGIN LOOP END LOOP; END'")
-
-
-async def test_a_stale_pid_file_whose_pid_went_to_another_process_does_not_hinder(copied_home: Path) -> None:
-    async with server_of(copied_home) as server:
-        address = await server.ensure()
-        os.kill(address.pid, signal.SIGKILL)
-        ended(address.pid)
-    with subprocess.Popen(["sleep", "600"]) as stranger:
-        for path in (copied_home / "postgres" / "postmaster.pid", copied_home / "run" / f"{postgres.SOCKET_NAME}.lock"):
-            path.write_text(path.read_text().replace(f"{address.pid}\n", f"{stranger.pid}\n", 1))
-        async with server_of(copied_home) as server:
-            assert await ask(await server.ensure(), "SELECT 1") == 1
-            assert stranger.poll() is None
-        stranger.kill()
-
-
-async def test_a_server_whose_socket_was_removed_is_started_anew(
-    seasoned_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres, "DEAF_S", 0.1)
-    async with server_of(seasoned_home) as server:
-        address = await server.ensure()
-        (address.socket_folder / postgres.SOCKET_NAME).unlink()
-        again = await server.ensure()
-        assert again.pid != address.pid
-        assert await ask(again, "SELECT 1") == 1
+        await server.ensure()
+    waiting = anyio.Event()
+    newcomer = EmbeddedPostgres(seasoned_home, report=lambda detail, fraction: waiting.set())
+    async with anyio.create_task_group() as tasks:
+        with (server.run / USERS_LOCK).open("r+") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            tasks.start_soon(newcomer.ensure)
+            await waiting.wait()
+            assert postmaster.find(newcomer.data) is None
+    assert postmaster.find(newcomer.data) is not None
+    await newcomer.stop()
 
 
 # -- folders that do not fit
@@ -376,28 +218,6 @@ async def test_a_full_disk_is_said_while_initialising_and_while_starting(home: P
                 await server.ensure()
             (home / "ballast").unlink()
             assert await ask(await server.ensure(), "SELECT 1") == 1
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", folder], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("no file system can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-def fill(path: Path) -> None:
-    """Writes until nothing fits any more."""
-    with path.open("wb", buffering=0) as ballast:
-        for block in (1 << 20, 1 << 12, 1):
-            try:
-                while ballast.write(b"x" * block):
-                    pass
-            except OSError:
-                continue
 
 
 # -- users
