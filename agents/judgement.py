@@ -44,10 +44,10 @@ async def judge(
     chat = engine.chat
     asked = [*opening, *chat.turn("user", question), *chat.reply_start()]
     try:
-        await engine.start(context, [])
-        weights = await engine.choose(context, asked, [chat.encode(option) for option in options])
+        await engine.start(context, asked)
+        weights = await engine.choose(context, [], [chat.encode(option) for option in options])
         choice = max(zip(weights, options, strict=True))[1]
-        said = [*asked, *chat.encode(f"{choice}\n")]
+        said = chat.encode(f"{choice}\n")
         reason = ""
         tokens = REASON_TOKENS if engine.info.trained else REASON_TOKENS // 4
         async for event in engine.generate(context, said, Sampling(max_tokens=tokens)):

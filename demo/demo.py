@@ -42,7 +42,7 @@ class Demo:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "SOUL_HOME": str(self.home), "SOUL_ALLOWED_ROOTS": str(ROOT)}
+        return {**os.environ, "SOUL_HOME": str(self.home), "SOUL_DOWNLOAD": "false"}
 
     def soul(self, *arguments: str) -> str:
         """Runs one `soul` command of the person; its output."""
