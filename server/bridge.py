@@ -34,6 +34,8 @@ _REPEATABLE = ("initialize", "server/discover")
 
 def run(home: str | None, read_only: bool, toolsets: str) -> int:
     """Serves one client until it closes stdin or the process is told to leave; the exit status."""
+    if os.isatty(STDIN) and os.isatty(STDOUT):
+        os.write(2, b"soul serve speaks MCP with a client; `soul mcp-json` says how to connect one. Ctrl-D leaves.\n")
     names = ",".join(f'"{name}"' for name in toolsets.split(",") if name)
     hello = (
         f'{{"soul":1,"version":"{VERSION}","pid":{os.getpid()},'

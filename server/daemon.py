@@ -5,8 +5,10 @@ Knows the order of a start and what a failed one says. What runs then is `server
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     from server.serving import MakeServer
     from tools.house import House
+
+
+MOST_FILES = 8192
 
 
 def main() -> int:
@@ -72,6 +77,7 @@ def run(
         from server.serving import Serving
 
         logs.configure(Path(paths.logs_folder(home)), loaded.settings.log_level, foreground=foreground)
+        _allow_files()
         log = structlog.get_logger()
         log.info("daemon starts", pid=os.getpid(), version=VERSION, home=paths.display(home))
         listener = exposure.listen(loaded.settings) if http else None
@@ -83,6 +89,15 @@ def run(
     logging.shutdown()
     # The parts are closed; a library that is still being imported on some thread would hold the process for seconds.
     os._exit(0)
+
+
+def _allow_files() -> None:
+    """Raises the limit of open files to what the system allows; macOS starts at 256, and each client takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _tools(house: House, read_only: bool, toolsets: frozenset[str]) -> MCPServer[Any]:

@@ -103,11 +103,6 @@ def display(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def supported() -> bool:
-    """Whether this platform has the Unix sockets and locks that the daemon needs."""
-    return sys.platform != "win32"
-
-
 def _unusable(folder: str, error: OSError) -> Exception:
     import errno
 

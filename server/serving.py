@@ -43,6 +43,8 @@ CLOSE_S = 25.0
 FIRST_ANSWER_S = 1.0
 """How long the heavy imports wait for the first client to be answered."""
 
+ACCEPT_AGAIN_S = 0.2
+
 HELLO_S = 30.0
 """How long a connection may say nothing at all."""
 
@@ -146,7 +148,15 @@ class Serving:
 
     async def _accept(self, listener: SocketListener, tasks: TaskGroup) -> None:
         async with listener:
-            await listener.serve(self._connected, tasks)
+            while True:
+                try:
+                    stream = await listener.accept()
+                except (OSError, anyio.BrokenResourceError) as error:
+                    # No file descriptor left, say: those who are connected go on, and who comes waits.
+                    log.error("a connection could not be accepted", error=str(error.__cause__ or error))
+                    await anyio.sleep(ACCEPT_AGAIN_S)
+                    continue
+                tasks.start_soon(self._connected, stream)
 
     async def _connected(self, stream: ByteStream) -> None:
         """One connection, from its hello to its end; nothing that goes wrong in it reaches the others."""

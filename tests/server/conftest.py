@@ -131,12 +131,13 @@ def serve(home: Path) -> Iterator[Callable[..., Serve]]:
 
 
 @pytest.fixture
-def probing(home: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def probing(home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a daemon with the tools of probing.py on the test's home, and waits until it listens."""
     running: list[subprocess.Popen[bytes]] = []
 
-    def start() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, PROBING, str(home)], env={**os.environ, **NO_PARTS})
+    def start(files: int | None = None) -> subprocess.Popen[bytes]:
+        limit = [] if files is None else [f"{files}"]
+        process = subprocess.Popen([sys.executable, PROBING, str(home), *limit], env={**os.environ, **NO_PARTS})
         running.append(process)
         wait_for(lambda: listening(home))
         return process

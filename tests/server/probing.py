@@ -6,6 +6,7 @@ with as many bytes as it is told.
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,4 +53,6 @@ def write(journal: Path, word: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:  # as many open files and no more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[2])))
     run(sys.argv[1], make_server=make_server)

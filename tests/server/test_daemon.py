@@ -127,6 +127,21 @@ def test_garbage_on_the_socket_harms_nobody(probing: Callable[[], Any], home: Pa
     assert client.tool("echo", text="still here") == "still here"
 
 
+def test_more_connections_than_it_can_open_do_not_end_it(
+    probing: Callable[..., Any], home: Path, serve: Any, until: Callable[..., None]
+) -> None:
+    probing(files=64)
+    client = serve()
+    client.greet()
+    crowd = [connected(home) for _ in range(100)]
+    until(lambda: "could not be accepted" in (home / "logs" / "daemon.log").read_text())
+    assert client.tool("echo", text="still here") == "still here"
+    for one in crowd:
+        one.close()
+    late = serve()
+    assert late.greet()["serverInfo"]["name"] == "probing"
+
+
 def test_a_client_without_a_hello_is_served_all_the_same(probing: Callable[[], Any], home: Path) -> None:
     probing()
     params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "plain", "version": "1"}}
