@@ -67,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     one = command("logs", logs, "show the last lines of the daemon's log")
     one.add_argument("-n", "--lines", type=int, default=40)
     one.add_argument("--json", action="store_true", help="the lines as they are")
+    one = command("service", service, "let the system start the daemon at login and keep it")
+    one.add_argument("action", choices=("install", "uninstall"))
     command("version", version, "print the version")
     cli_memory.add_commands(commands, common)
     cli_orders.add_commands(commands, common)
@@ -197,6 +199,18 @@ def doctor(home: str, given: argparse.Namespace) -> int:
     from server.doctor import examine
 
     return examine(home, as_json=given.json)
+
+
+def service(home: str, given: argparse.Namespace) -> int:
+    """`soul service install|uninstall`."""
+    from server.service import install, uninstall
+
+    if given.action == "install":
+        OUT.print(f"installed {install(home)}; the daemon now starts at login", markup=False, soft_wrap=True)
+        return 0
+    removed = uninstall(home)
+    OUT.print(f"removed {removed}" if removed else "no service is installed", markup=False, soft_wrap=True)
+    return 0
 
 
 def version(home: str, given: argparse.Namespace) -> int:
