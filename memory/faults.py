@@ -158,6 +158,7 @@ def of_program(output: str, what: str, data: Path) -> SoulError:
     said = output.strip().splitlines()
     reason = next((line for line in reversed(said) if re.search("FATAL|PANIC|error:|cannot run", line)), "")
     reason = re.sub(r"^.*?(FATAL|PANIC|error):\s*", "", reason) or (said[-1] if said else "it said nothing")
+    reason = reason.rstrip(".") + "."
     if re.search("No space left on device|Disk quota exceeded|File too large", output):
         return StorageFull(f"The disk that holds {data} is full: {reason}", "Free some space and call again.")
     if os.geteuid() == 0 and re.search("Permission denied|cannot run", output):

@@ -32,8 +32,10 @@ LOG_LIMIT = 4_000_000
 """Bytes of one log file; one older file is kept beside it."""
 TAIL_LIMIT = 8_192
 """Bytes of the server's last words, handed to whoever started the guard."""
-FAST_SHUTDOWN_S = 60.0
-"""After this long a fast shutdown is followed by an immediate one (the next start then replays the WAL)."""
+FAST_SHUTDOWN_S = 15.0
+"""After this long a fast shutdown is followed by an immediate one, and the next start replays the WAL. A fast one takes
+milliseconds, except when it meets a server that is just beginning to recover from a crash: Postgres may lose it then
+(its startup process is told before it listens) and would wait for ever."""
 DRAIN_S = 2.0
 
 # linux/prctl.h and linux/capability.h

@@ -28,7 +28,7 @@ import structlog
 
 from engine.errors import InvalidInput, Unavailable
 from memory import cluster, faults, postmaster
-from memory.guard import GUARD_LOCK, USERS_LOCK
+from memory.guard import FAST_SHUTDOWN_S, GUARD_LOCK, USERS_LOCK
 from memory.postmaster import POLL_S, Address, Answer, knock
 
 log = structlog.get_logger()
@@ -41,7 +41,6 @@ START_WAIT_S = 120.0
 """Recovery after a crash replays at most max_wal_size (512 MB)."""
 DEAF_S = 5.0
 """A server that says it is ready and cannot be reached for this long has lost its socket: it is started anew."""
-STOP_WAIT_S = 60.0
 GUARD_WAIT_S = 5.0
 START_LOCK = "postgres.start"
 SOCKET_PATH_LIMIT = 103
@@ -232,14 +231,8 @@ class EmbeddedPostgres:
         """Fast shutdown of the running server, if there is one, and of its guard with it."""
         running = postmaster.find(self.data)
         if running is not None:
-            os.kill(running.pid, signal.SIGINT)
-            deadline = anyio.current_time() + STOP_WAIT_S
-            while psutil.pid_exists(running.pid) and postmaster.find(self.data) is not None:
-                if anyio.current_time() > deadline:
-                    log.warning("the database does not stop; it is stopped at once", pid=running.pid)
-                    os.kill(running.pid, signal.SIGQUIT)
-                    break
-                await anyio.sleep(POLL_S / 4)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                await self._signal(psutil.Process(running.pid))
         # Its guard still writes the log.
         with anyio.move_on_after(GUARD_WAIT_S):
             async with self._locked(GUARD_LOCK, fcntl.LOCK_SH, "waiting for the database to stop"):
@@ -247,6 +240,17 @@ class EmbeddedPostgres:
         if running is not None and running.socket_folder not in (None, self.run):
             with contextlib.suppress(OSError):
                 running.socket_folder.rmdir()
+
+    async def _signal(self, server: psutil.Process) -> None:
+        """Fast shutdown, and an immediate one where that does not help."""
+        server.send_signal(signal.SIGINT)
+        deadline = anyio.current_time() + FAST_SHUTDOWN_S
+        while postmaster.find(self.data) is not None:
+            if anyio.current_time() > deadline:
+                log.warning("the database does not stop; it is stopped at once", pid=server.pid)
+                server.send_signal(signal.SIGQUIT)
+                return
+            await anyio.sleep(POLL_S / 4)
 
     # -- locks
 
