@@ -5,7 +5,7 @@ Knows how they hang together and what is done when the daemon comes up; each thi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ class Agents:
         engine: Callable[[float], Awaitable[Engine]],
         toolbox: Toolbox,
         limits: TurnLimits | None = None,
-    ) -> AsyncIterator[Agents]:
+    ) -> AsyncGenerator[Agents]:
         """Opens them over `memory`; `engine` is asked for (with seconds to wait) when a model is needed, so
         orders work without one.
 

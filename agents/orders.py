@@ -133,7 +133,7 @@ class Orders:
     async def attempts(self, id: UUID) -> list[Attempt]:
         """All reports on one order, in order."""
         rows = await self._database.fetch(self.ATTEMPTS, id)
-        return [Attempt(**{**dict(row), "artifacts": tuple(row["artifacts"])}) for row in rows]
+        return [_attempt(row) for row in rows]
 
     async def report(self, id: UUID, outcome: str, artifacts: Sequence[str], reporter: str) -> Attempt:
         """Records an outcome. The same outcome again, while no review has come, is the same attempt.
@@ -197,13 +197,16 @@ class Orders:
         return await self.get(id), (await self.attempts(id))[-1]
 
 
+def _attempt(row: asyncpg.Record) -> Attempt:
+    values: dict[str, Any] = dict(row)
+    values["artifacts"] = tuple(values["artifacts"])
+    return Attempt(**values)
+
+
 def _order(row: asyncpg.Record) -> Order:
-    return Order(
-        **{
-            **dict(row),
-            "constraints": tuple(row["constraints"]),
-            "acceptance": tuple(row["acceptance"]),
-            "embedding_state": json.loads(row["embedding_state"]),
-            "budget": json.loads(row["budget"]),
-        }
-    )
+    values: dict[str, Any] = dict(row)
+    for name in ("constraints", "acceptance"):
+        values[name] = tuple(values[name])
+    for name in ("embedding_state", "budget"):
+        values[name] = json.loads(values[name])
+    return Order(**values)

@@ -65,7 +65,7 @@ class SoulTool(Tool):
         model = tool.fn_metadata.arg_model
         # An argument that a tool does not have is a misunderstanding, and silence would hide it.
         strict = create_model(model.__name__, __base__=model)
-        strict.model_config = ConfigDict(**{**model.model_config, "extra": "forbid"})
+        strict.model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
         strict.model_rebuild(force=True)
         tool.fn_metadata.arg_model = strict
         tool.parameters = _slim(strict.model_json_schema(by_alias=True))
