@@ -63,6 +63,7 @@ async def add(connection: asyncpg.Connection, corpus_id: int, traces: Sequence[T
 
 REMOVE = """
 WITH gone AS (DELETE FROM traces WHERE no = ANY($2::int[]) RETURNING length),
+     far AS (DELETE FROM nearness WHERE no = ANY($2::int[])),
      paid AS (DELETE FROM owed WHERE no = ANY($2::int[]))
 INSERT INTO extents (corpus_id, packets, words) SELECT $1, -count(*), -sum(length) FROM gone HAVING count(*) > 0
 """
@@ -75,8 +76,9 @@ async def remove(connection: asyncpg.Connection, corpus_id: int, numbers: Sequen
 
 REMOVE_CORPUS = """
 WITH a AS (DELETE FROM traces WHERE corpus_id = $1),
-     b AS (DELETE FROM postings WHERE corpus_id = $1),
-     c AS (DELETE FROM owed WHERE corpus_id = $1)
+     b AS (DELETE FROM nearness WHERE corpus_id = $1),
+     c AS (DELETE FROM postings WHERE corpus_id = $1),
+     d AS (DELETE FROM owed WHERE corpus_id = $1)
 DELETE FROM extents WHERE corpus_id = $1
 """
 

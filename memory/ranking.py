@@ -7,9 +7,10 @@ Shape of the statement:
 
     scope      the corpora that are looked at
     terms      each word of the question with its rarity; the rare ones *drive*, up to a budget of postings
-    keyword    the best packets by BM25 over the driving words
+    driven     BM25 over the driving words of every packet in which one stands
+    keyword    the best of them
     semantic   the nearest packets by cosine: an exact scan, or an HNSW index where the corpus is large
-    scored     both scores of every candidate, exact: words that did not drive are looked up in its trace
+    scored     both scores of every candidate, exact: words that do not drive are looked up in its trace
     best       the fusion of both, weighted by resonance, cut to k
 
 LIMITs and candidates are literals: with a parameter there, a generic plan assumes a tenth of the table and scans it.
@@ -28,7 +29,7 @@ from memory.postings import LIVED, TRAFFIC
 
 K1 = 0.9
 B = 0.4
-KEYWORD_CANDIDATES = 200
+KEYWORD_CANDIDATES = 100
 SEMANTIC_CANDIDATES = 100
 EF_SEARCH = 160
 """Breadth of an HNSW search; it must be above the number of candidates, or fewer come back."""
@@ -58,7 +59,7 @@ class Vectors:
 
     def expression(self) -> str:
         """The indexed expression; a query must spell it alike."""
-        return f"(nearness::halfvec({self.dimension}))"
+        return f"(near::halfvec({self.dimension}))"
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,9 @@ def _keyword_parts(shape: Shape) -> list[str]:
                LATERAL (SELECT n FROM postings WHERE postings.lexeme = lexeme.lexeme AND {_IN_SCOPE}) p
           GROUP BY lexeme) counted, extent
     WINDOW rarest_first AS (ORDER BY n, lexeme))""",
-        f"""keyword AS MATERIALIZED ({source}
-    WHERE t.driving GROUP BY 1 ORDER BY 2 DESC LIMIT {KEYWORD_CANDIDATES})""",
+        f"""driven AS MATERIALIZED ({source}
+    WHERE t.driving GROUP BY 1)""",
+        f"""keyword AS MATERIALIZED (SELECT no FROM driven ORDER BY score DESC LIMIT {KEYWORD_CANDIDATES})""",
     ]
 
 
@@ -145,7 +147,9 @@ def _bm25(idf: str, frequency: str, length: str, mean: str) -> str:
 
 def _semantic(shape: Shape, vectors: Vectors) -> str:
     vector = shape.slot("vector")
-    condition = f" AND {_filter(shape)}" if shape.filtered else ""
+    source, condition = "nearness", ""
+    if shape.filtered:
+        source, condition = "nearness JOIN traces USING (no)", f" AND {_filter(shape)}"
     limit = f"ORDER BY distance LIMIT {SEMANTIC_CANDIDATES}"
     # set_config lasts for this transaction only, so that it works behind connection poolers, too. As a condition
     # without columns it is evaluated before the scan begins.
@@ -155,15 +159,15 @@ def _semantic(shape: Shape, vectors: Vectors) -> str:
     )
 
     def by_index(where: str) -> str:
-        return f"""(SELECT no, {vectors.expression()} <=> {vector} AS distance FROM traces
-    WHERE embedder = {vectors.embedder} AND {where}{condition} AND {gate}
+        return f"""(SELECT no, {vectors.expression()} <=> {vector} AS distance FROM {source}
+    WHERE embedder = {vectors.embedder} AND nearness.{where}{condition} AND {gate}
     ORDER BY {vectors.expression()} <=> {vector} LIMIT {SEMANTIC_CANDIDATES})"""
 
     def exact(where: str) -> str:
         # OFFSET 0 keeps the planner from reaching for an index that spans other corpora.
         return f"""(SELECT no, distance FROM scope, LATERAL (
-        SELECT no, nearness <=> {vector} AS distance FROM traces
-        WHERE corpus_id = scope.corpus_id AND embedder = {vectors.embedder}{condition} OFFSET 0) near
+        SELECT no, near <=> {vector} AS distance FROM {source}
+        WHERE nearness.corpus_id = scope.corpus_id AND embedder = {vectors.embedder}{condition} OFFSET 0) near
     WHERE {where} {limit})"""
 
     if shape.reach == "all" and vectors.whole:
@@ -182,22 +186,23 @@ def _semantic(shape: Shape, vectors: Vectors) -> str:
 
 def _scored(shape: Shape) -> str:
     looked_up = _bm25("term.idf", "found.frequency", "t.length", "extent.mean")
-    # A candidate by words has its driving words added up already; one by meaning lacks all of its words.
-    words = f"""coalesce(keyword.score, 0) + coalesce((
+    # Often every word drives, and there is nothing to look up.
+    words = f"""coalesce(driven.score, 0) + CASE WHEN EXISTS (SELECT FROM terms WHERE NOT driving) THEN coalesce((
         SELECT sum({looked_up})
         FROM terms term, LATERAL (SELECT t.counts[array_position(t.lexemes, term.lexeme)]::float8 AS frequency
                                   OFFSET 0) found
-        WHERE NOT (term.driving AND keyword.no IS NOT NULL)), 0)"""
+        WHERE NOT term.driving), 0) ELSE 0 END"""
     if shape.vectors is None:
         return f"""scored AS MATERIALIZED (
     SELECT t.corpus_id, t.id, t.resonance, NULL::float8 AS semantic, {words} AS keyword
-    FROM keyword JOIN traces t ON t.no = keyword.no, extent)"""
-    vectors = shape.vectors
-    cosine = f"CASE WHEN t.embedder = {vectors.embedder} THEN 1 - (t.nearness <=> {shape.slot('vector')}) END"
+    FROM keyword JOIN driven USING (no) JOIN traces t USING (no), extent)"""
+    cosine = f"1 - coalesce(candidate.distance, near <=> {shape.slot('vector')})"
     return f"""scored AS MATERIALIZED (
     SELECT t.corpus_id, t.id, t.resonance, {cosine} AS semantic, {words} AS keyword
-    FROM (SELECT no FROM semantic UNION SELECT no FROM keyword) candidate
-    JOIN traces t ON t.no = candidate.no LEFT JOIN keyword ON keyword.no = candidate.no, extent)"""
+    FROM (SELECT no, semantic.distance FROM semantic FULL JOIN keyword USING (no)) candidate
+    JOIN traces t USING (no) LEFT JOIN driven USING (no)
+    LEFT JOIN nearness n
+        ON candidate.distance IS NULL AND n.no = candidate.no AND n.embedder = {shape.vectors.embedder}, extent)"""
 
 
 def _best(shape: Shape) -> str:

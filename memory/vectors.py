@@ -45,7 +45,8 @@ KNOWN = "SELECT id FROM embedders WHERE name = $1"
 REGISTER = "INSERT INTO embedders (name, dimension) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 OTHERS = "SELECT count(*) FROM embedders WHERE id <> $1"
 OWE_AGAIN = """
-INSERT INTO owed (no, corpus_id, id) SELECT no, corpus_id, id FROM traces WHERE embedder <> $1 ON CONFLICT DO NOTHING
+INSERT INTO owed (no, corpus_id, id) SELECT no, t.corpus_id, t.id FROM nearness JOIN traces t USING (no)
+WHERE embedder <> $1 ON CONFLICT DO NOTHING
 """
 
 
@@ -55,7 +56,7 @@ async def register(database: Database, embedder: Embedder) -> Vectors:
     async def work(connection: asyncpg.Connection) -> int:
         await connection.execute(REGISTER, embedder.id, embedder.dimension)
         key = int(await connection.fetchval(KNOWN, embedder.id) or 0)
-        # Reading all traces costs seconds on a large store, so only where there can be something to find.
+        # Reading all of them costs seconds on a large store, so only where there can be something to find.
         if await connection.fetchval(OTHERS, key):
             await connection.execute(OWE_AGAIN, key)
         return key
@@ -64,7 +65,7 @@ async def register(database: Database, embedder: Embedder) -> Vectors:
 
 
 FORGET_OTHERS = """
-DELETE FROM embedders e WHERE id <> $1 AND NOT EXISTS (SELECT FROM traces t WHERE t.embedder = e.id)
+DELETE FROM embedders e WHERE id <> $1 AND NOT EXISTS (SELECT FROM nearness n WHERE n.embedder = e.id)
 """
 
 
@@ -94,15 +95,18 @@ STORE = """
 UPDATE packets SET embedding = new.v, embedder = $2
 FROM unnest($3::uuid[], $4::vector[]) AS new (id, v) WHERE packets.corpus_id = $1 AND packets.id = new.id
 """
-STORE_TRACES = """
-UPDATE traces SET nearness = new.v::halfvec, embedder = $1
-FROM unnest($2::int[], $3::vector[]) AS new (no, v) WHERE traces.no = new.no
+# Only for what is still owed: a packet that was removed meanwhile is owed no more.
+STORE_NEAR = """
+WITH paid AS (DELETE FROM owed WHERE no = ANY($2::int[]) RETURNING no, corpus_id)
+INSERT INTO nearness (no, corpus_id, embedder, near)
+SELECT no, corpus_id, $1, new.v::halfvec FROM paid JOIN unnest($2::int[], $3::vector[]) AS new (no, v) USING (no)
+ON CONFLICT (no) DO UPDATE SET embedder = excluded.embedder, near = excluded.near
 """
 PAID = "DELETE FROM owed WHERE no = ANY($1::int[])"
 
 
 async def store(database: Database, vectors: Vectors, owed: Sequence[Owed], made: NDArray[np.float32]) -> None:
-    """Writes the vectors of a batch, shape (len(owed), dimension), to packets and traces, and takes them off the queue.
+    """Writes the vectors of a batch, shape (len(owed), dimension), to packets and nearness; takes them off the queue.
 
     A packet that was removed meanwhile is passed over.
     """
@@ -115,9 +119,7 @@ async def store(database: Database, vectors: Vectors, owed: Sequence[Owed], made
             rows = [row for row, item in enumerate(owed) if item.corpus_id == corpus_id]
             ids = [owed[row].id for row in rows]
             await connection.execute(STORE, corpus_id, vectors.embedder, ids, [values[row] for row in rows])
-        numbers = [item.no for item in owed]
-        await connection.execute(STORE_TRACES, vectors.embedder, numbers, values)
-        await connection.execute(PAID, numbers)
+        await connection.execute(STORE_NEAR, vectors.embedder, [item.no for item in owed], values)
 
     await database.run(work)
 
@@ -130,13 +132,13 @@ async def give_up(database: Database, owed: Sequence[Owed]) -> None:
 SIZES = "SELECT corpus_id, sum(packets)::bigint AS packets FROM extents GROUP BY corpus_id"
 INDEXES = r"""
 SELECT c.relname AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE i.indrelid = 'traces'::regclass AND i.indisvalid AND c.relname ~ '^traces_near_\d+_(\d+|all)$'
+WHERE i.indrelid = 'nearness'::regclass AND i.indisvalid AND c.relname ~ '^nearness_\d+_(\d+|all)$'
 """
 
 
 async def refreshed(database: Database, vectors: Vectors) -> Vectors:
     """`vectors` with the indexes that exist now."""
-    prefix = f"traces_near_{vectors.embedder}_"
+    prefix = f"nearness_{vectors.embedder}_"
     names = [str(row["name"]) for row in await database.fetch(INDEXES)]
     of = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
     return Vectors(vectors.embedder, vectors.dimension, frozenset(int(x) for x in of - {"all"}), "all" in of)
@@ -153,7 +155,7 @@ async def keep_indexes(database: Database, vectors: Vectors, index_from: int = I
     due = {str(corpus) for corpus, size in sizes.items() if size >= index_from}
     if sum(size for corpus, size in sizes.items() if corpus != TRAFFIC) >= index_from:
         due.add("all")
-    wanted = {f"traces_near_{vectors.embedder}_{which}" for which in due}
+    wanted = {f"nearness_{vectors.embedder}_{which}" for which in due}
     names = {str(row["name"]) for row in await database.fetch(INDEXES)}
     if wanted == names:
         return vectors
@@ -169,7 +171,7 @@ async def keep_indexes(database: Database, vectors: Vectors, index_from: int = I
             where = f"corpus_id <> {TRAFFIC}" if which == "all" else f"corpus_id = {which}"
             log.info("building a vector index", index=name)
             await connection.execute(
-                f"CREATE INDEX IF NOT EXISTS {name} ON traces USING hnsw ({vectors.expression()} halfvec_cosine_ops)"
+                f"CREATE INDEX IF NOT EXISTS {name} ON nearness USING hnsw ({vectors.expression()} halfvec_cosine_ops)"
                 f" WHERE embedder = {vectors.embedder} AND {where}"
             )
 

@@ -67,6 +67,7 @@ async def open_soul(home: Path, rows: Rows) -> AsyncIterator[Soul]:
             await _load(database, made_by, rows, int(corpus), members, row_of)
         await vectors.keep_indexes(database, made_by)
         await database.execute("VACUUM (ANALYZE) traces")
+        await database.execute("VACUUM (ANALYZE) nearness")
         await database.execute("VACUUM (ANALYZE) postings")
         await database.execute("VACUUM (ANALYZE) extents")
         async with Memory.open(database, embedder) as memory:
