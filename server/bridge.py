@@ -28,6 +28,9 @@ FULL = 1 << 20
 DAEMON_GONE = -32001
 """JSON-RPC code of an answer that the bridge gives because the daemon cannot."""
 
+MOST_REPEATS = 7
+"""With a rest that doubles each time this is a good second: longer than a killed process takes to be gone."""
+
 _REPEATABLE = ("initialize", "server/discover")
 """Requests that change nothing, so that the bridge may send them again when a daemon was just leaving."""
 
@@ -72,7 +75,8 @@ class Bridge:
         self._initialized: bytes | None = None
         self._swallow: int | str | None = None
         """Id of a replayed `initialize` whose answer the client already has."""
-        self._repeated = False
+        self._repeats = 0
+        """How often in a row what was pending was sent again."""
         self._last: bytes | None = None
         """The last line for the daemon, when it was a request."""
 
@@ -156,8 +160,8 @@ class Bridge:
             unread: Whether it left the end of what it was sent unread.
         """
         assert self._daemon is not None
-        if unread and len(self._pending) == 1 and self._last is not None:
-            # One request waits and nothing was sent after it: what was not read is (part of) that request.
+        if (unread or self._to_daemon) and len(self._pending) == 1 and self._last is not None:
+            # One request waits and nothing came after it: what was not read, or not even sent, is (part of) it.
             self._pending = dict.fromkeys(self._pending, self._last)
         self._daemon.close()
         self._daemon = None
@@ -171,18 +175,18 @@ class Bridge:
             self._answer_pending(*_words(failure))
             return
         lines = list(self._pending.values())
-        if lines and all(lines) and not self._repeated:
+        if lines and all(lines) and self._repeats < MOST_REPEATS:
             # It was leaving in the moment we came: nothing was begun, and sending it again repeats nothing.
-            self._repeated = True
-            self._open_again([line for line in lines if line != self._initialize])
+            self._open_again([line for line in lines if line != self._initialize], 0.01 * 2**self._repeats)
+            self._repeats += 1
             return
         self._answer_pending(
             "The Soul's daemon stopped while it worked on this request.",
             "Everything answered before is kept. Call again; a new daemon starts by itself.",
         )
 
-    def _open_again(self, lines: list[bytes]) -> None:
-        """Starts over with a new daemon: hello, the recorded handshake, then `lines`."""
+    def _open_again(self, lines: list[bytes], rest_s: float = 0.0) -> None:
+        """Starts over with a new daemon after `rest_s`: hello, the recorded handshake, then `lines`."""
         self._to_daemon += self._hello
         if self._initialize is not None:
             self._to_daemon += self._initialize + b"\n"
@@ -193,7 +197,7 @@ class Bridge:
                 self._to_daemon += self._initialized + b"\n"
         for line in lines:
             self._to_daemon += line + b"\n"
-        self._start = Start(self._home)
+        self._start = Start(self._home, rest_s)
 
     def _answer_pending(self, fact: str, remedy: str) -> None:
         self._to_daemon.clear()
@@ -256,7 +260,7 @@ class Bridge:
                 return
             else:
                 self._pending.pop(message["id"], None)
-                self._repeated = False
+                self._repeats = 0
         self._to_client += line + b"\n"
 
 

@@ -18,7 +18,7 @@ from engine.errors import Conflict
 from server import VERSION, paths
 from server.starting import connect
 
-LEAVING_S = 20.0
+LEAVING_S = 30.0
 """How long a daemon that is just leaving may hold the lock before a new one gives up."""
 
 BACKLOG = 128

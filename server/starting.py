@@ -59,9 +59,10 @@ def connect(home: str) -> _socket.socket | None:
 class Start:
     """One attempt to reach the daemon, starting it if need be; `step` is called until it gives a socket."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, rest_s: float = 0.0) -> None:
+        """`rest_s` is how long to wait first: a daemon that is being killed still takes connections for a moment."""
         self._home = home
-        self._began = time.monotonic()
+        self._began = time.monotonic() + rest_s
         self._lock: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._output_from = 0
@@ -72,6 +73,8 @@ class Start:
         Raises:
             SoulError: it cannot be started; the reason and the remedy are in the message.
         """
+        if time.monotonic() < self._began:
+            return None
         end = connect(self._home)
         if end is not None:
             self.close()

@@ -158,13 +158,14 @@ def test_a_client_that_vanishes_in_mid_call_cancels_its_call(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says that something was left unread")
 def test_a_request_that_a_dying_daemon_never_read_is_answered_by_the_next_one(
-    serve: Callable[..., Any], probing: Callable[[], Any]
+    serve: Callable[..., Any], probing: Callable[[], Any], until: Callable[..., None]
 ) -> None:
     daemon = probing()
     client = serve()
     client.greet()
     assert client.tool("echo", text="alive") == "alive"
     daemon.send_signal(signal.SIGSTOP)
+    until(lambda: Path(f"/proc/{daemon.pid}/stat").read_text().split()[2] == "T")
     asked = client.say("tools/call", {"name": "status", "arguments": {}})
     daemon.kill()
     daemon.wait()
