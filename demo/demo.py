@@ -107,7 +107,11 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
     answer, seconds = await call(
         client, "invoke_agent", progress, task="What did we decide about the schema?", wait_s=120
     )
-    demo.note("invoke the Director", f"{len(heard)} progress messages; {clip(answer.splitlines()[-1].strip('()'), 60)}", seconds)
+    demo.note(
+        "invoke the Director",
+        f"{len(heard)} progress messages; {clip(answer.splitlines()[-1].strip('()'), 60)}",
+        seconds,
+    )
     console.print(f"    [dim]{clip(answer, 300)}[/dim]")
     demo.check(len(heard) >= 3, "tokens arrive as progress")
 
@@ -189,7 +193,11 @@ async def run(demo: Demo) -> None:
             # A request that was under way when the daemon died gets one clear error; the next one starts a new daemon.
             console.print(f"    [dim]{clip(str(error), 300)}[/dim]")
             await client.call_tool("status", {}, read_timeout_seconds=300)
-        demo.note("kill -9 the daemon, call again", f"daemon {survey['pid']} killed, a new one answered", time.monotonic() - started)
+        demo.note(
+            "kill -9 the daemon, call again",
+            f"daemon {survey['pid']} killed, a new one answered",
+            time.monotonic() - started,
+        )
         await after(demo, client, call, kept)
 
 

@@ -120,7 +120,7 @@ class Windows:
 
         `noted` carries the versions and mounts that the agent has been told of by now.
         """
-        await _add(connection, agent, int(await connection.fetchval(self.NEXT, agent)), turns)
+        await _add(connection, agent, await connection.fetchval(self.NEXT, agent) or 1, turns)
         await connection.execute(self.NOTE, agent, noted.self_version, noted.notebook_version, list(noted.mounted))
 
 

@@ -51,54 +51,52 @@ async def test_all_schemas_together_stay_small(client: Client) -> None:
     assert len(json.dumps(listed, separators=(",", ":"))) <= 6_300
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "says"),
-    [
-        ("recall", {"query": ""}, "`query` is empty"),
-        ("recall", {"query": "\x00\x01 "}, "`query` is empty"),
-        ("recall", {"query": "x" * 1_000_000}, "`query`: String should have at most 2000 characters"),
-        ("recall", {"query": "half a \ud800 character"}, "`query`: Input should be a valid string"),
-        ("recall", {}, "`query` is missing"),
-        ("recall", {"query": "x", "bogus": 1}, "`bogus` is not an argument of recall"),
-        ("recall", {"query": "x", "k": 51}, "`k`: Input should be less than or equal to 50"),
-        ("recall", {"query": "x", "kind": "dream"}, "`kind`"),
-        ("recall", {"query": "x", "since": "yesterday"}, "`since` is not a date or time"),
-        ("recall", {"query": "x", "since": "2026-02-02", "until": "2026-01-01"}, "`since` is not before `until`"),
-        ("recall", {"query": "x", "corpus": "nowhere"}, "There is no corpus 'nowhere'"),
-        ("mount_corpus", {"name": "nowhere"}, "nowhere"),
-        ("mount_corpus", {"name": "../etc"}, "../etc"),
-        ("mount_corpus", {"name": "etc", "path": "/etc"}, "/etc"),
-        ("mount_corpus", {"name": "gone", "unmount": True}, "gone"),
-        ("write_notebook", {"reason": "r"}, "Exactly one way of writing is needed"),
-        ("write_notebook", {"reason": "r", "content": "a", "append": "b"}, "Exactly one way of writing"),
-        ("write_notebook", {"reason": "r", "old": "a"}, "Exactly one way of writing"),
-        ("write_notebook", {"reason": "r", "old": "", "new": "x"}, "`old` is empty"),
-        ("write_notebook", {"reason": "r", "old": "absent", "new": "x"}, "stands nowhere"),
-        ("write_notebook", {"reason": " ", "append": "x"}, "`reason` is empty"),
-        ("write_notebook", {"reason": "r", "content": "words of many kinds " * 1800}, "its budget is 2,048"),
-        ("invoke_agent", {}, "Either a task or a job is needed"),
-        ("invoke_agent", {"task": "x", "job": ID}, "Either a task or a job is needed"),
-        ("invoke_agent", {"task": "x", "agent": "butler"}, "There is no agent 'butler'. Agents: director, hands."),
-        ("invoke_agent", {"job": "17"}, "`job` is not an id"),
-        ("invoke_agent", {"job": ID}, f"There is no job {ID}"),
-        ("invoke_agent", {"task": "x", "wait_s": 1e9}, "`wait_s`"),
-        ("invoke_agent", {"task": "x", "constraints": "not a list"}, "`constraints`"),
-        ("report_outcome", {"work_order": "17", "outcome": "done"}, "`work_order` is not an id"),
-        ("report_outcome", {"work_order": ID, "outcome": "done"}, f"There is no work order {ID}"),
-        ("report_outcome", {"work_order": ID, "outcome": "\n"}, "`outcome` is empty"),
-        ("rewrite_self", {"proposal": "", "reason": "r"}, "`proposal` is empty"),
-        ("rewrite_self", {"proposal": "x", "reason": "r", "base_version": 9}, "base_version 9 is stale"),
-        ("rewrite_self", {"proposal": "be " * 3000, "reason": "r"}, "a self has at most 1,024"),
-        ("status", {"verbose": True}, "`verbose` is not an argument of status"),
-    ],
-)
-async def test_each_misuse_gets_a_fact_and_a_remedy(
-    call: Call, tool: str, arguments: dict[str, Any], says: str
-) -> None:
-    words = await call(tool, error=True, **arguments)
-    assert says in words
-    assert "Traceback" not in words
-    assert not words.startswith("Error executing tool")
+MISUSES: list[tuple[str, dict[str, Any], str]] = [
+    ("recall", {"query": ""}, "`query` is empty"),
+    ("recall", {"query": "\x00\x01 "}, "`query` is empty"),
+    ("recall", {"query": "x" * 1_000_000}, "`query`: String should have at most 2000 characters"),
+    ("recall", {"query": "half a \ud800 character"}, "`query`: Input should be a valid string"),
+    ("recall", {}, "`query` is missing"),
+    ("recall", {"query": "x", "bogus": 1}, "`bogus` is not an argument of recall"),
+    ("recall", {"query": "x", "k": 51}, "`k`: Input should be less than or equal to 50"),
+    ("recall", {"query": "x", "kind": "dream"}, "`kind`"),
+    ("recall", {"query": "x", "since": "yesterday"}, "`since` is not a date or time"),
+    ("recall", {"query": "x", "since": "2026-02-02", "until": "2026-01-01"}, "`since` is not before `until`"),
+    ("recall", {"query": "x", "corpus": "nowhere"}, "There is no corpus 'nowhere'"),
+    ("mount_corpus", {"name": "nowhere"}, "nowhere"),
+    ("mount_corpus", {"name": "../etc"}, "../etc"),
+    ("mount_corpus", {"name": "etc", "path": "/etc"}, "/etc"),
+    ("mount_corpus", {"name": "gone", "unmount": True}, "gone"),
+    ("write_notebook", {"reason": "r"}, "Exactly one way of writing is needed"),
+    ("write_notebook", {"reason": "r", "content": "a", "append": "b"}, "Exactly one way of writing"),
+    ("write_notebook", {"reason": "r", "old": "a"}, "Exactly one way of writing"),
+    ("write_notebook", {"reason": "r", "old": "", "new": "x"}, "`old` is empty"),
+    ("write_notebook", {"reason": "r", "old": "absent", "new": "x"}, "stands nowhere"),
+    ("write_notebook", {"reason": " ", "append": "x"}, "`reason` is empty"),
+    ("write_notebook", {"reason": "r", "content": "words of many kinds " * 1800}, "its budget is 2,048"),
+    ("invoke_agent", {}, "Either a task or a job is needed"),
+    ("invoke_agent", {"task": "x", "job": ID}, "Either a task or a job is needed"),
+    ("invoke_agent", {"task": "x", "agent": "butler"}, "There is no agent 'butler'. Agents: director, hands."),
+    ("invoke_agent", {"job": "17"}, "`job` is not an id"),
+    ("invoke_agent", {"job": ID}, f"There is no job {ID}"),
+    ("invoke_agent", {"task": "x", "wait_s": 1e9}, "`wait_s`"),
+    ("invoke_agent", {"task": "x", "constraints": "not a list"}, "`constraints`"),
+    ("report_outcome", {"work_order": "17", "outcome": "done"}, "`work_order` is not an id"),
+    ("report_outcome", {"work_order": ID, "outcome": "done"}, f"There is no work order {ID}"),
+    ("report_outcome", {"work_order": ID, "outcome": "\n"}, "`outcome` is empty"),
+    ("rewrite_self", {"proposal": "", "reason": "r"}, "`proposal` is empty"),
+    ("rewrite_self", {"proposal": "x", "reason": "r", "base_version": 9}, "base_version 9 is stale"),
+    ("rewrite_self", {"proposal": "be " * 3000, "reason": "r"}, "a self has at most 1,024"),
+    ("status", {"verbose": True}, "`verbose` is not an argument of status"),
+]
+
+
+async def test_each_misuse_gets_a_fact_and_a_remedy(call: Call) -> None:
+    for tool, arguments, says in MISUSES:
+        words = await call(tool, error=True, **arguments)
+        assert says in words, (tool, arguments)
+        assert "Traceback" not in words
+        assert not words.startswith("Error executing tool")
 
 
 async def test_control_characters_are_dropped_and_the_rest_is_kept(call: Call) -> None:

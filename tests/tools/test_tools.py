@@ -189,29 +189,16 @@ async def test_recall_and_notebook_work_while_the_model_loads_and_after_it_faile
         assert "port 5433" in text(await client.call_tool("recall", {"query": "port"}))
 
 
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "soul://self",
-        "soul://notebook",
-        "soul://corpora",
-        "soul://agents",
-        "soul://generations",
-        "soul://budget",
-        "soul://status",
-    ],
-)
-async def test_every_resource_reads(client: Client, uri: str) -> None:
-    assert await resource(client, uri)
+async def test_every_resource_reads(client: Client) -> None:
+    for name in ("self", "notebook", "corpora", "agents", "generations", "budget", "status"):
+        assert await resource(client, f"soul://{name}"), name
 
 
-@pytest.mark.parametrize(
-    "uri", ["soul://memory/17", "soul://memory/01a1fbd9-3180-7df2-9d79-ec37928f0db1", "soul://nothing"]
-)
-async def test_a_resource_that_is_not_there_is_an_error_in_words(client: Client, uri: str) -> None:
-    with pytest.raises(MCPError) as caught:
-        await client.read_resource(uri)
-    assert str(caught.value)
+async def test_a_resource_that_is_not_there_is_an_error_in_words(client: Client) -> None:
+    for uri in ("soul://memory/17", "soul://memory/01a1fbd9-3180-7df2-9d79-ec37928f0db1", "soul://nothing"):
+        with pytest.raises(MCPError) as caught:
+            await client.read_resource(uri)
+        assert str(caught.value)
 
 
 async def test_the_prompts_render(client: Client) -> None:
