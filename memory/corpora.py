@@ -142,7 +142,8 @@ class Corpora:
         row = await self._database.fetchrow(self.PATH, name)
         if row is None:
             raise await self._unknown(name)
-        return await self.add(name, Path(row["path"]), progress)
+        # The path was accepted when the corpus was added, perhaps from the shell.
+        return await self.add(name, Path(row["path"]), progress, anywhere=True)
 
     REMOVE = "DELETE FROM corpora WHERE name = $1 RETURNING id"
 

@@ -163,6 +163,34 @@ async def test_a_path_outside_the_allowed_roots_is_forbidden(memory: Memory):
         await memory.corpora.add("etc", Path("/etc"))
 
 
+async def test_what_a_person_added_from_anywhere_can_be_refreshed(database: Database, folder: Path, tmp_path: Path):
+    corpora = Corpora(database, [tmp_path / "elsewhere"])
+    with pytest.raises(Forbidden):
+        await corpora.add("texts", folder)
+    await corpora.add("texts", folder, anywhere=True)
+    (folder / "new.md").write_text("# Forge")
+    assert (await corpora.refresh("texts")).files == 3
+
+
+async def test_recall_goes_on_while_corpora_come_and_go(memory: Memory, folder: Path):
+    await memory.corpora.add("kept", folder)
+    done = anyio.Event()
+
+    async def ask() -> None:
+        while not done.is_set():
+            assert len(await memory.recall.search(Query("vessel", corpus="kept"))) == 1
+            assert await memory.recall.search(Query("vessel", corpus="*"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        tasks.start_soon(ask)
+        for n in range(5):
+            await memory.corpora.add(f"passing-{n}", folder)
+            await memory.corpora.mount("director", f"passing-{n}")
+            await memory.corpora.remove(f"passing-{n}")
+        done.set()
+
+
 async def test_an_unknown_corpus_names_the_known_ones(memory: Memory, folder: Path):
     with pytest.raises(NotFound, match="soul corpus add"):
         await memory.corpora.info("texts")
