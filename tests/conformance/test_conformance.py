@@ -1,6 +1,6 @@
 """The official conformance suite against /mcp, and the inspector's command line over stdio, in both protocol eras.
 
-Needs the Node programs of package.json beside this file: `make protocol` installs them.
+Needs the Node programs of tests/node/package.json: `make protocol` installs them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import pytest
 
 HERE = Path(__file__).parent
 SOUL = str(Path(sys.executable).parent / "soul")
-CONFORMANCE = HERE / "node_modules/@modelcontextprotocol/conformance/dist/index.js"
-INSPECTOR = HERE / "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"
+CONFORMANCE = HERE.parent / "node/node_modules/@modelcontextprotocol/conformance/dist/index.js"
+INSPECTOR = HERE.parent / "node/node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 PATIENCE_S = 170
 
 pytestmark = [
