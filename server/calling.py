@@ -1,6 +1,6 @@
-"""The command line's side of the control protocol: one order to the daemon, its progress, its result.
+"""The command line's side of the control protocol: one command to the daemon, its progress, its result.
 
-Knows the socket and the JSON lines; does not know what the orders mean. Synchronous and standard library alone.
+Knows the socket and the JSON lines; does not know what the commands mean. Synchronous and standard library alone.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def call(
     start: bool = True,
     progress: Progress | None = None,
 ) -> Any:
-    """Gives one order and returns its result.
+    """Gives one command and returns its result.
 
     Args:
         home: Absolute path of the home.
-        name: The order, as `server.control` registers it.
+        name: The command, as `server.control` registers it.
         arguments: JSON values.
         start: Whether to start a daemon where none runs.
-        progress: Told how far the order is.
+        progress: Told how far the command is.
 
     Raises:
         Unavailable: no daemon runs and none was to be started, or it stopped in the middle.
-        SoulError: the order's own error, of the class it had in the daemon.
+        SoulError: the command's own error, of the class it had in the daemon.
     """
     end = reach(home) if start else connect(home)
     if end is None:

@@ -1,6 +1,6 @@
 """The `soul` command: what it understands, and the commands about the daemon itself.
 
-Knows arguments, tables and exit statuses; what a command asks of the house goes to the daemon as an order.
+Knows arguments, tables and exit statuses; what a command asks of the house goes to the daemon as a command.
 Commands about memory are in `server.cli_memory`.
 """
 

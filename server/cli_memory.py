@@ -1,6 +1,6 @@
 """The commands on what the Soul remembers: corpora, recall, notebook, self.
 
-Knows arguments and tables; each command is one order to the daemon, which starts by itself.
+Knows arguments and tables; each is one command to the daemon, which starts by itself.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _asked(home: str, given: argparse.Namespace, name: str, arguments: dict[str, Any] | None = None) -> Any:
-    """The order's result; printed at once where JSON was asked for, and then None."""
+    """The command's result; printed at once where JSON was asked for, and then None."""
     with progress_bar() as progress:
         result = call(home, name, arguments, progress=progress)
     if given.json:

@@ -1,7 +1,7 @@
-"""Orders to the daemon that no MCP tool offers: stop, status, corpora with progress, the person's word on the self.
+"""Commands to the daemon that no MCP tool offers: stop, status, corpora with progress, the person's word on the self.
 
 A connection whose hello names a `control` sends nothing else and gets JSON lines: any number of `{"progress": …}`,
-then one `{"result": …}` or `{"error": {"fact", "remedy"}}`. Knows the orders; the things ordered are the house's.
+then one `{"result": …}` or `{"error": {"fact", "remedy"}}`. Knows the commands; what is commanded is the house's.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = structlog.get_logger()
 STOP = "stop"
 
 LOADING_S = 120.0
-"""How long an order of a person waits for a part that is still loading."""
+"""How long a command of a person waits for a part that is still loading."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """One order: its arguments, the daemon, and where progress goes."""
+class Command:
+    """One command: its arguments, the daemon, and where progress goes."""
 
     serving: Serving
     arguments: dict[str, Any]
@@ -46,26 +46,26 @@ class Order:
         """A required argument; InvalidInput when it is missing."""
         value = self.arguments.get(name)
         if not isinstance(value, str) or not value:
-            raise InvalidInput(f"This order needs `{name}`.", "See `soul --help`.")
+            raise InvalidInput(f"This command needs `{name}`.", "See `soul --help`.")
         return value
 
 
-Obey = Callable[[Order], Awaitable[Any]]
-ORDERS: dict[str, Obey] = {}
+Obey = Callable[[Command], Awaitable[Any]]
+COMMANDS: dict[str, Obey] = {}
 
 
-def order(name: str) -> Callable[[Obey], Obey]:
-    """Registers a function as what the order `name` does. Its result must be JSON or dataclasses."""
+def command(name: str) -> Callable[[Obey], Obey]:
+    """Registers a function as what the command `name` does. Its result must be JSON or dataclasses."""
 
     def register(obey: Obey) -> Obey:
-        ORDERS[name] = obey
+        COMMANDS[name] = obey
         return obey
 
     return register
 
 
 async def obey(serving: Serving, wire: Wire, said: Hello) -> None:
-    """Carries one order out and answers it; a client that leaves meanwhile cancels it."""
+    """Carries one command out and answers it; a client that leaves meanwhile cancels it."""
 
     async def progress(detail: str, fraction: float | None) -> None:
         await wire.send_json({"progress": {"detail": detail, "fraction": fraction}})
@@ -74,7 +74,7 @@ async def obey(serving: Serving, wire: Wire, said: Hello) -> None:
         try:
             await wire.send_json(await _answer(serving, said, progress))
         except anyio.BrokenResourceError:
-            log.info("the one who ordered is gone", order=said.control)
+            log.info("the one who commanded is gone", command=said.control)
         if said.control == STOP:
             serving.stop("soul stop")  # after the answer, which could not get out any more
         tasks.cancel_scope.cancel()
@@ -90,21 +90,21 @@ async def _answer(
     serving: Serving, said: Hello, progress: Callable[[str, float | None], Awaitable[None]]
 ) -> dict[str, Any]:
     for name in (
-        "server.orders",
-        "server.orders_agents",
-        "server.orders_checks",
-    ):  # they register the orders on the parts of the house
+        "server.commands",
+        "server.commands_agents",
+        "server.commands_checks",
+    ):  # they register the commands on the parts of the house
         importlib.import_module(name)
 
     try:
-        carry_out = ORDERS.get(said.control)
+        carry_out = COMMANDS.get(said.control)
         if carry_out is None:
-            raise NotFound(f"There is no order `{said.control}`.", f"Orders: {', '.join(sorted(ORDERS))}.")
-        return {"result": plain(await carry_out(Order(serving, said.arguments, progress)))}
+            raise NotFound(f"There is no command `{said.control}`.", f"Commands: {', '.join(sorted(COMMANDS))}.")
+        return {"result": plain(await carry_out(Command(serving, said.arguments, progress)))}
     except SoulError as error:
         return {"error": {"fact": error.fact, "remedy": error.remedy, "kind": type(error).__name__}}
     except Exception as error:
-        log.exception("an order failed", order=said.control)
+        log.exception("a command failed", command=said.control)
         return {"error": {"fact": f"{type(error).__name__}: {error}", "remedy": "See logs/daemon.log.", "kind": ""}}
 
 
@@ -123,14 +123,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-@order(STOP)
-async def stop(given: Order) -> Any:
+@command(STOP)
+async def stop(given: Command) -> Any:
     """Makes the daemon leave; the caller waits for the lock to be free."""
     return {"pid": os.getpid()}
 
 
-@order("status")
-async def status(given: Order) -> Any:
+@command("status")
+async def status(given: Command) -> Any:
     """What the daemon is, who is connected, and how far each part has come."""
     serving = given.serving
     house = serving.house

@@ -1,6 +1,6 @@
 """`soul doctor`: a real round trip through every part, one line each, with the remedy where one fails.
 
-Knows what to try and in which order; the parts in the daemon are tried by `server.orders_checks`.
+Knows what to try and in which order; the parts in the daemon are tried by `server.commands_checks`.
 """
 
 from __future__ import annotations

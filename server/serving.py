@@ -1,6 +1,6 @@
 """The running daemon: accepts connections, holds the house, and knows when to leave.
 
-What is served is `tools`', how a part is opened is `building`'s, what an order does is `control`'s, one MCP session
+What is served is `tools`', how a part is opened is `building`'s, what a command does is `control`'s, one MCP session
 is `connection`'s.
 """
 

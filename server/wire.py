@@ -56,7 +56,7 @@ class Wire:
 
 @dataclass(frozen=True)
 class Hello:
-    """What a connection says before its first message. `control` names an order to the daemon instead of MCP."""
+    """What a connection says before its first message. `control` names a command to the daemon instead of MCP."""
 
     version: str = ""
     pid: int | None = None

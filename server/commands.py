@@ -1,29 +1,25 @@
-"""The orders on the parts of the house: corpora with progress, recall, the notebook, the person's word on the self.
+"""The commands on the parts of the house: corpora with progress, recall, the notebook, the person's word on the self.
 
 Knows which part does what and what a person may do that a client may not; the doing is the part's. Importing this
-module registers the orders with `server.control`.
+module registers the commands with `server.control`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import anyio
-
 from engine.errors import InvalidInput
-from server.control import LOADING_S, Order, order, plain
+from server.control import LOADING_S, Command, command, plain
 
 if TYPE_CHECKING:
-    from memory.corpora import Corpora
     from memory.memory import Memory
 
 
-async def memory_of(given: Order) -> Memory:
+async def memory_of(given: Command) -> Memory:
     """The memory, waiting for it as long as a person would."""
     part = given.serving.house.memory
     if part.peek() is None:
@@ -31,74 +27,53 @@ async def memory_of(given: Order) -> Memory:
     return await part.get(LOADING_S)
 
 
-@asynccontextmanager
-async def persons_corpora(memory: Memory, path: Path) -> AsyncGenerator[Corpora]:
-    """Corpora that may lie at `path` although it is under no allowed root: a person at the keyboard said so.
-
-    A client's word does not open this way; its tool goes through `memory.corpora`.
-    """
-    from memory.corpora import Corpora
-
-    async with _indexing:
-        yield Corpora(memory.database, (path,), memory.upkeep.wake)
-
-
-_indexing = anyio.Lock()
-
-
-@order("survey")
-async def survey(given: Order) -> Any:
+@command("survey")
+async def survey(given: Command) -> Any:
     """Everything the `status` tool knows."""
     from tools.status import survey as survey_house
 
     return await survey_house(given.serving.house)
 
 
-@order("corpus.add")
-async def corpus_add(given: Order) -> Any:
-    """Indexes a folder or file, or refreshes it."""
-
-    async def progress(done: int, total: int, what: str) -> None:
-        await given.progress(what, done / total if total else None)
-
+@command("corpus.add")
+async def corpus_add(given: Command) -> Any:
+    """Indexes a folder or file, or refreshes it; a person at the keyboard may name any."""
     memory = await memory_of(given)
-    return await memory.corpora.add(given.text("name"), Path(given.text("path")), progress, anywhere=True)
+    return await memory.corpora.add(given.text("name"), Path(given.text("path")), _progress(given), anywhere=True)
 
 
-def _progress(given: Order) -> Callable[[int, int, str], Awaitable[None]]:
+def _progress(given: Command) -> Callable[[int, int, str], Awaitable[None]]:
     async def progress(done: int, total: int, what: str) -> None:
         await given.progress(what, done / total if total else None)
 
     return progress
 
 
-@order("corpus.refresh")
-async def corpus_refresh(given: Order) -> Any:
+@command("corpus.refresh")
+async def corpus_refresh(given: Command) -> Any:
     """Indexes again what changed."""
     memory = await memory_of(given)
-    info = await memory.corpora.info(given.text("name"))
-    async with persons_corpora(memory, info.path) as corpora:
-        return await corpora.refresh(info.name, _progress(given))
+    return await memory.corpora.refresh(given.text("name"), _progress(given))
 
 
-@order("corpus.remove")
-async def corpus_remove(given: Order) -> Any:
+@command("corpus.remove")
+async def corpus_remove(given: Command) -> Any:
     """Forgets a corpus; the files themselves stay."""
     memory = await memory_of(given)
     await memory.corpora.remove(given.text("name"))
     return {"removed": given.text("name")}
 
 
-@order("corpus.list")
-async def corpus_list(given: Order) -> Any:
+@command("corpus.list")
+async def corpus_list(given: Command) -> Any:
     """All corpora and which of them the Director wears."""
     memory = await memory_of(given)
     mounted = await memory.corpora.mounted("director")
     return {"corpora": plain(await memory.corpora.list()), "mounted": list(mounted)}
 
 
-@order("recall")
-async def recall(given: Order) -> Any:
+@command("recall")
+async def recall(given: Command) -> Any:
     """Searches as the tool does, for a person."""
     memory = await memory_of(given)
     from memory.recall import Query
@@ -122,23 +97,23 @@ def _time(text: str | None) -> datetime | None:
         raise InvalidInput(f"{text!r} is not a time.", "Write it like 2026-11-21 or 2026-11-21T10:00.") from None
 
 
-@order("notebook.show")
-async def notebook_show(given: Order) -> Any:
+@command("notebook.show")
+async def notebook_show(given: Command) -> Any:
     """The notebook as it stands, or one version of it."""
     memory = await memory_of(given)
     version = given.arguments.get("version")
     return await (memory.notebook.current() if version is None else memory.notebook.get(int(version)))
 
 
-@order("notebook.history")
-async def notebook_history(given: Order) -> Any:
+@command("notebook.history")
+async def notebook_history(given: Command) -> Any:
     """Versions of the notebook, newest first."""
     memory = await memory_of(given)
     return await memory.notebook.history()
 
 
-@order("self.show")
-async def self_show(given: Order) -> Any:
+@command("self.show")
+async def self_show(given: Command) -> Any:
     """The self in force or one version of it, and the proposals that wait, each with its diff."""
     memory = await memory_of(given)
     from memory.selves import diff
@@ -154,15 +129,15 @@ async def self_show(given: Order) -> Any:
     }
 
 
-@order("self.history")
-async def self_history(given: Order) -> Any:
+@command("self.history")
+async def self_history(given: Command) -> Any:
     """Versions of the self, newest first."""
     memory = await memory_of(given)
     return await memory.selves.history()
 
 
-@order("self.decide")
-async def self_decide(given: Order) -> Any:
+@command("self.decide")
+async def self_decide(given: Command) -> Any:
     """The person's word on a proposal; it stands above the Director's."""
     try:
         proposal = UUID(given.text("proposal"))
@@ -175,11 +150,11 @@ async def self_decide(given: Order) -> Any:
     return await memory.selves.decide(proposal, given.arguments.get("ratify") is True, why, "person")
 
 
-@order("self.rollback")
-async def self_rollback(given: Order) -> Any:
+@command("self.rollback")
+async def self_rollback(given: Command) -> Any:
     """Brings an old self back into force, as a new version."""
     memory = await memory_of(given)
     version = given.arguments.get("version")
     if not isinstance(version, int):
-        raise InvalidInput("This order needs `version`.", "`soul self history` lists the versions.")
+        raise InvalidInput("This command needs `version`.", "`soul self history` lists the versions.")
     return await memory.selves.rollback(version, "person")

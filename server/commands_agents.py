@@ -1,6 +1,6 @@
-"""The orders on the agents of the house: work orders, and a person's verdict on them.
+"""The commands on the agents of the house: work orders, and a person's verdict on them.
 
-Importing this module registers the orders with `server.control`.
+Importing this module registers the commands with `server.control`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from engine.errors import InvalidInput
-from server.control import LOADING_S, Order, order, plain
+from server.control import LOADING_S, Command, command, plain
 
 if TYPE_CHECKING:
     from agents.agents import Agents
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 VERDICTS = ("accept", "revise", "reject")
 
 
-async def _agents(given: Order) -> Agents:
+async def _agents(given: Command) -> Agents:
     part = given.serving.house.agents
     if part.peek() is None:
         await given.progress(f"agents: {part.progress}", part.fraction)
     return await part.get(LOADING_S)
 
 
-def _id(given: Order) -> UUID:
+def _id(given: Command) -> UUID:
     try:
         return UUID(given.text("order"))
     except ValueError:
@@ -33,23 +33,23 @@ def _id(given: Order) -> UUID:
         ) from None
 
 
-@order("work_order.list")
-async def work_order_list(given: Order) -> Any:
+@command("work_order.list")
+async def work_order_list(given: Command) -> Any:
     """The latest work orders, newest first."""
     agents = await _agents(given)
     return await agents.orders.recent()
 
 
-@order("work_order.show")
-async def work_order_show(given: Order) -> Any:
+@command("work_order.show")
+async def work_order_show(given: Command) -> Any:
     """One work order with its attempts."""
     agents = await _agents(given)
     id = _id(given)
     return {"order": plain(await agents.orders.get(id)), "attempts": plain(await agents.orders.attempts(id))}
 
 
-@order("work_order.decide")
-async def work_order_decide(given: Order) -> Any:
+@command("work_order.decide")
+async def work_order_decide(given: Command) -> Any:
     """The person's verdict on the attempt that waits; it stands for the Director's."""
     verdict = given.text("verdict")
     if verdict not in VERDICTS:

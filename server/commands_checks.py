@@ -1,7 +1,7 @@
-"""The orders behind `soul doctor`: one real round trip through each part, leaving nothing behind.
+"""The commands behind `soul doctor`: one real round trip through each part, leaving nothing behind.
 
 Each returns one sentence with what was seen, or raises the part's own error with its remedy. Importing this module
-registers the orders with `server.control`.
+registers the commands with `server.control`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import anyio.to_thread
 
 from engine.errors import MissingExtra, Unavailable
-from server.control import LOADING_S, Order, order
-from server.orders import memory_of, persons_corpora
+from server.commands import memory_of
+from server.control import LOADING_S, Command, command
 
 SENTENCES = ("The cat sleeps on the sofa.", "A kitten is napping on the couch.", "Interest rates rose in spring.")
 """The first two mean nearly the same, the third something else."""
@@ -24,8 +24,8 @@ SENTENCES = ("The cat sleeps on the sofa.", "A kitten is napping on the couch.",
 TOKENS = 8
 
 
-@order("check.database")
-async def check_database(given: Order) -> str:
+@command("check.database")
+async def check_database(given: Command) -> str:
     """Writes and reads a row with a vector, in a transaction of its own."""
     memory = await memory_of(given)
     began = time.perf_counter()
@@ -43,8 +43,8 @@ async def check_database(given: Order) -> str:
     )
 
 
-@order("check.embedder")
-async def check_embedder(given: Order) -> str:
+@command("check.embedder")
+async def check_embedder(given: Command) -> str:
     """Embeds three sentences and looks whether meaning comes out."""
     memory = await memory_of(given)
     embedder = memory.embedder
@@ -66,8 +66,8 @@ async def check_embedder(given: Order) -> str:
     )
 
 
-@order("check.model")
-async def check_model(given: Order) -> str:
+@command("check.model")
+async def check_model(given: Command) -> str:
     """Lets the model say a few tokens in a context of its own."""
     from contextlib import aclosing
 
@@ -99,8 +99,8 @@ async def check_model(given: Order) -> str:
     )
 
 
-@order("check.recall")
-async def check_recall(given: Order) -> str:
+@command("check.recall")
+async def check_recall(given: Command) -> str:
     """Indexes a corpus of one file, finds it, forgets it."""
     memory = await memory_of(given)
     from memory.recall import Query
@@ -109,22 +109,21 @@ async def check_recall(given: Order) -> str:
     name = f"doctor-{mark}"
     with tempfile.TemporaryDirectory(prefix="soul-doctor-") as folder:
         await anyio.Path(folder, "note.md").write_text(f"The password of the doctor's test is {mark}.\n")
-        async with persons_corpora(memory, Path(folder)) as corpora:
-            began = time.perf_counter()
-            await corpora.add(name, Path(folder))
-            try:
-                hits = await memory.recall.search(Query(f"the doctor's test {mark}", k=1, corpus=name))
-                took = time.perf_counter() - began
-            finally:
-                await corpora.remove(name)
+        began = time.perf_counter()
+        await memory.corpora.add(name, Path(folder), anywhere=True)
+        try:
+            hits = await memory.recall.search(Query(f"the doctor's test {mark}", k=1, corpus=name))
+            took = time.perf_counter() - began
+        finally:
+            await memory.corpora.remove(name)
     if not hits or mark not in hits[0].prose:
         raise Unavailable("A passage just written was not found again.", "See logs/daemon.log.")
     packets = await memory.packets.count()
     return f"wrote a passage and found it by {hits[0].source} in {took * 1000:.0f} ms; {packets:,} packets"
 
 
-@order("check.agents")
-async def check_agents(given: Order) -> Any:
+@command("check.agents")
+async def check_agents(given: Command) -> Any:
     """Looks whether the agents answer, without letting them think."""
     agents = await given.serving.house.agents.get(LOADING_S)
     unfinished = await agents.orders.unfinished()
