@@ -170,9 +170,9 @@ def test_status_names_the_clients_and_the_parts(probing: Callable[[], Any], home
     assert set(found["parts"]) == {"memory", "model", "Director"}
 
 
-def test_an_unknown_order_is_refused_with_those_there_are(probing: Callable[[], Any], home: Path) -> None:
+def test_an_unknown_command_is_refused_with_those_there_are(probing: Callable[[], Any], home: Path) -> None:
     probing()
-    with pytest.raises(NotFound, match=r"no order `dance`.*corpus\.add.*stop"):
+    with pytest.raises(NotFound, match=r"no command `dance`.*corpus\.add.*stop"):
         call(str(home), "dance", start=False)
 
 
