@@ -23,6 +23,7 @@ Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval", arXiv 2210.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from memory.postings import LIVED, TRAFFIC
@@ -33,8 +34,9 @@ KEYWORD_CANDIDATES = 100
 SEMANTIC_CANDIDATES = 100
 EF_SEARCH = 160
 """Breadth of an HNSW search; it must be above the number of candidates, or fewer come back."""
-DRIVING_POSTINGS = 6000
-"""Words, rarest first, drive the search until they have this many postings; the rarest always does."""
+DRIVING_POSTINGS = 15_000
+"""Words, rarest first, drive the search until they have this many postings; the rarest always does. At 100,000 packets
+this finds 99.6 % of what scoring every packet would, 6,000 find 95 % in 1 ms less (bench/store)."""
 SEMANTIC_WEIGHT = 0.4
 RESONANCE_WEIGHT = 0.2
 """A packet of resonance 1 gains half of this, one of resonance 0 loses half of it."""
@@ -90,6 +92,7 @@ class Shape:
         return f"${self.parameters.index(name) + 1}"
 
 
+@cache
 def statement(shape: Shape) -> str:
     """The SQL of one shape. Rows: id, prose and the other columns of the packet, then semantic, keyword and score."""
     parts = [f"scope AS MATERIALIZED ({_scope(shape)})", *_keyword_parts(shape)]

@@ -10,6 +10,7 @@ warm; recall@10 is that of the vectors asked alone, against exact neighbours.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -73,6 +74,10 @@ async def _run(options: argparse.Namespace, home: Path) -> None:
         loading[SOUL] = time.perf_counter() - started
         stores: dict[str, Ask] = {SOUL: _asking_soul(soul)} | {peer.name: _asking(peer) for peer in peers}
         hybrid = {SOUL} | {peer.name for peer in peers if peer.hybrid}
+        # Loading is over for everybody: what it left to be written or collected is none of the questions' business.
+        os.sync()
+        gc.collect()
+        gc.freeze()
         times = await _measure(stores, hybrid, soul, questions, options.repeats)
         _say("comparing with exact answers")
         recall = await _recall(stores, soul, rows, questions)

@@ -70,6 +70,7 @@ async def open_soul(home: Path, rows: Rows) -> AsyncIterator[Soul]:
         await database.execute("VACUUM (ANALYZE) nearness")
         await database.execute("VACUUM (ANALYZE) postings")
         await database.execute("VACUUM (ANALYZE) extents")
+        await database.execute("CHECKPOINT")
         async with Memory.open(database, embedder) as memory:
             yield Soul(memory, row_of)
 

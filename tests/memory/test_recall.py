@@ -125,7 +125,9 @@ async def test_frequent_words_are_weighed_exactly_though_they_do_not_drive(
         await memory.packets.write([packet(text) for text in texts])
         exact = await memory.recall.search(Query("common rare", k=6))
         monkeypatch.setattr(ranking, "DRIVING_POSTINGS", 10)
+        ranking.statement.cache_clear()
         driven = await memory.recall.search(Query("common rare", k=6))
+    ranking.statement.cache_clear()
     assert [(hit.id, pytest.approx(hit.keyword)) for hit in driven] == [(hit.id, hit.keyword) for hit in exact]
 
 
