@@ -35,6 +35,9 @@ FILES_PER_STEP = 64
 TERMS_PER_FILE = 40
 TERMS_PER_CORPUS = 12
 PACKETS_PER_INSERT = 2000
+COMPACT_FROM = 0.2
+"""Share of removed packets from which postings are rewritten; doing it for each changed file would cost seconds on a
+large corpus, and until then no removed packet is found, only its words weigh a little less."""
 
 _TERM = re.compile(r"[^\W\d_]{3,40}")
 
@@ -160,7 +163,7 @@ async def apply(
         [source.bytes for source in changed],
         [json.dumps(source.terms) for source in changed],
     )
-    if gone:
+    if await postings.removed_share(connection, corpus_id) > COMPACT_FROM:
         await postings.compact(connection, corpus_id)
     terms = _telling([json.loads(row["terms"]) for row in await connection.fetch(FILE_TERMS, corpus_id)])
     await connection.execute(DESCRIBE, corpus_id, terms, json.dumps(skipped))

@@ -109,12 +109,21 @@ WITH loose AS (DELETE FROM extents WHERE corpus_id = $1 RETURNING packets, words
 INSERT INTO extents (corpus_id, packets, words) SELECT $1, sum(packets), sum(words) FROM loose HAVING count(*) > 0
 """
 REMOVED = "SELECT EXISTS (SELECT FROM extents WHERE corpus_id = $1 AND packets < 0)"
+REMOVED_SHARE = """
+SELECT coalesce(-sum(packets) FILTER (WHERE packets < 0), 0)::float8 / greatest(sum(packets), 1)
+FROM extents WHERE corpus_id = $1
+"""
 SCATTERED = "SELECT corpus_id FROM extents GROUP BY corpus_id HAVING count(*) >= $1"
 
 
 async def scattered(connection: asyncpg.Connection, writes: int) -> list[int]:
     """The corpora that were written to at least `writes` times since they were last compacted."""
     return [row["corpus_id"] for row in await connection.fetch(SCATTERED, writes)]
+
+
+async def removed_share(connection: asyncpg.Connection, corpus_id: int) -> float:
+    """Packets removed since the last compaction, per packet that is there: how far word counts may be off."""
+    return float(await connection.fetchval(REMOVED_SHARE, corpus_id) or 0.0)
 
 
 async def compact(connection: asyncpg.Connection, corpus_id: int) -> None:
