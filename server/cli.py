@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -186,8 +187,8 @@ def mcp_json(home: str, given: argparse.Namespace) -> int:
     if home != paths.home_folder("~/.soul"):
         entry["env"] = {"SOUL_HOME": home}
     print_json({"mcpServers": {"soul": entry}})
-    env = "".join(f" --env {name}={value}" for name, value in entry.get("env", {}).items())
-    ERR.print(f"Claude Code:    claude mcp add soul{env} -- {script} serve", markup=False, soft_wrap=True)
+    env = "".join(f" --env {shlex.quote(f'{name}={value}')}" for name, value in entry.get("env", {}).items())
+    ERR.print(f"Claude Code:    claude mcp add soul{env} -- {shlex.quote(script)} serve", markup=False, soft_wrap=True)
     ERR.print(
         "Claude Desktop: put it into claude_desktop_config.json (Settings, Developer, Edit Config)", soft_wrap=True
     )
