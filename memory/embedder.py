@@ -40,10 +40,6 @@ class Embedder(Protocol):
         """
         ...
 
-    def count_tokens(self, text: str) -> int:
-        """How many of the embedder's tokens `text` has, uncut, special tokens not counted."""
-        ...
-
 
 def default_embedder() -> Embedder:
     """The embedder of the core install, MiniLM on numpy.

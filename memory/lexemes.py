@@ -21,9 +21,6 @@ from typing import Protocol, cast
 import Stemmer
 import xxhash
 
-EVERYWHERE = 0
-"""The lexeme that stands in every packet, whatever its words; no word is hashed to it."""
-
 MAX_COUNT = 0x7FFF
 """Largest term frequency and largest packet length, in words, that a posting can hold; what is larger is cut to it."""
 
@@ -73,7 +70,7 @@ class Counts:
 
 
 def count(text: str) -> Counts:
-    """The lexemes of `text` with their frequencies, `EVERYWHERE` excluded; counts and length end at `MAX_COUNT`."""
+    """The lexemes of `text` with their frequencies; counts and length end at `MAX_COUNT`."""
     counter = Counter(lexeme(word) for word in words(text))
     length = min(counter.total(), MAX_COUNT)
     return Counts({key: min(value, MAX_COUNT) for key, value in counter.items()}, length)
@@ -111,10 +108,9 @@ def words(text: str) -> Iterator[str]:
 
 @lru_cache(maxsize=65536)
 def lexeme(word: str) -> int:
-    """The signed 32-bit xxh32 of a stemmed word, never `EVERYWHERE`."""
+    """The signed 32-bit xxh32 of a stemmed word."""
     value = xxhash.xxh32_intdigest(word.encode("utf-8", "replace"))
-    signed = value - (1 << 32) if value >= 1 << 31 else value
-    return signed or 1
+    return value - (1 << 32) if value >= 1 << 31 else value
 
 
 def _plain(raw: str) -> Iterator[str]:

@@ -99,9 +99,6 @@ class MiniLM:
     def max_tokens(self) -> int:
         return 256
 
-    def count_tokens(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
-
     def embed(self, texts: Sequence[str], *, query: bool = False) -> Floats:
         """Unit vectors of shape (len(texts), 384); an empty text has a vector too. `query` changes nothing here."""
         out = np.empty((len(texts), self.dimension), np.float32)

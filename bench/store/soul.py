@@ -33,9 +33,6 @@ class GivenVectors:
     def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
         raise NotImplementedError
 
-    def count_tokens(self, text: str) -> int:
-        return len(text) // 4
-
 
 class Soul:
     """Memory as a daemon holds it."""

@@ -52,9 +52,6 @@ class Lengths:
         rows = [np.random.default_rng(len(text)).standard_normal(self.dimension) for text in texts]
         return np.array([row / np.linalg.norm(row) for row in rows], np.float32)
 
-    def count_tokens(self, text: str) -> int:
-        return len(text)
-
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
