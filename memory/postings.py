@@ -19,6 +19,8 @@ from memory.lexemes import Counts
 if TYPE_CHECKING:
     import asyncpg
 
+    from memory.database import Database
+
 LIVED = 0
 """The corpus id of lived memory."""
 TRAFFIC = 1
@@ -116,9 +118,9 @@ FROM extents WHERE corpus_id = $1
 SCATTERED = "SELECT corpus_id FROM extents GROUP BY corpus_id HAVING count(*) >= $1"
 
 
-async def scattered(connection: asyncpg.Connection, writes: int) -> list[int]:
+async def scattered(database: Database, writes: int) -> list[int]:
     """The corpora that were written to at least `writes` times since they were last compacted."""
-    return [row["corpus_id"] for row in await connection.fetch(SCATTERED, writes)]
+    return [row["corpus_id"] for row in await database.fetch(SCATTERED, writes)]
 
 
 async def removed_share(connection: asyncpg.Connection, corpus_id: int) -> float:

@@ -6,6 +6,8 @@ Knows when each is due and that a question must not wait behind it. Does not kno
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,8 @@ INDEX_EVERY = 64
 """Batches after which it is asked whether an index is due."""
 SCATTERED_FROM = 1000
 """Writes to a corpus after which its postings are compacted."""
+TIDY_EVERY_S = 60.0
+"""Indexes and postings are looked at no more often than this while packets trickle in."""
 RETRY_S = 5.0
 RETRY_AFTER_FAULT_S = 60.0
 
@@ -49,6 +53,8 @@ class Upkeep:
         """Which vectors can be compared now, and where an index holds them; recall reads this."""
         self._due = anyio.Event()
         self._idle = anyio.Event()
+        self._waited_for = False
+        self._tidied = -math.inf
         # One at a time, and apart from the threads that embed questions.
         self._thread = anyio.CapacityLimiter(1)
 
@@ -60,6 +66,7 @@ class Upkeep:
 
     async def settled(self) -> None:
         """Returns when everything written before this call is embedded, indexed and compacted."""
+        self._waited_for = True
         self.wake()
         await self._idle.wait()
 
@@ -69,7 +76,9 @@ class Upkeep:
             self._due = anyio.Event()
             try:
                 await self._embed_owed()
-                await self._tidy()
+                if self._waited_for or time.monotonic() - self._tidied >= TIDY_EVERY_S:
+                    await self._tidy()
+                    self._waited_for = False
             except SoulError as error:
                 log.warning("upkeep of memory is put off", reason=str(error), retry_s=RETRY_S)
                 await anyio.sleep(RETRY_S)
@@ -109,15 +118,19 @@ class Upkeep:
             log.error("a packet cannot be embedded", packet=str(owed[0].id), error=f"{type(error).__name__}: {error}")
             await vectors.give_up(self._database, owed)
             return
-        await vectors.store(self._database, made_by, owed, made)
+        # What was computed is kept also when the daemon is leaving.
+        with anyio.CancelScope(shield=True):
+            await vectors.store(self._database, made_by, owed, made)
 
     async def _tidy(self) -> None:
         if self.vectors is not None:
             self.vectors = await vectors.keep_indexes(self._database, self.vectors)
             await vectors.forget_others(self._database, self.vectors)
 
-        async def work(connection: asyncpg.Connection) -> None:
-            for corpus_id in await postings.scattered(connection, SCATTERED_FROM):
+        for corpus_id in await postings.scattered(self._database, SCATTERED_FROM):
+
+            async def work(connection: asyncpg.Connection, corpus_id: int = corpus_id) -> None:
                 await postings.compact(connection, corpus_id)
 
-        await self._database.run(work)
+            await self._database.run(work)
+        self._tidied = time.monotonic()
