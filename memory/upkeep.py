@@ -78,7 +78,6 @@ class Upkeep:
                 await self._embed_owed()
                 if self._waited_for or time.monotonic() - self._tidied >= TIDY_EVERY_S:
                     await self._tidy()
-                    self._waited_for = False
             except SoulError as error:
                 log.warning("upkeep of memory is put off", reason=str(error), retry_s=RETRY_S)
                 await anyio.sleep(RETRY_S)
@@ -123,14 +122,14 @@ class Upkeep:
             await vectors.store(self._database, made_by, owed, made)
 
     async def _tidy(self) -> None:
+        # Before the work, not after it: who begins to wait meanwhile waits for the next round.
+        self._waited_for, self._tidied = False, time.monotonic()
         if self.vectors is not None:
             self.vectors = await vectors.keep_indexes(self._database, self.vectors)
             await vectors.forget_others(self._database, self.vectors)
-
         for corpus_id in await postings.scattered(self._database, SCATTERED_FROM):
 
             async def work(connection: asyncpg.Connection, corpus_id: int = corpus_id) -> None:
                 await postings.compact(connection, corpus_id)
 
             await self._database.run(work)
-        self._tidied = time.monotonic()
