@@ -227,7 +227,7 @@ def main() -> int:
     console.print("\nConnect Claude Code:")
     console.print(f"  claude mcp add soul -- {SOUL} serve", soft_wrap=True)
     console.print("Connect Claude Desktop (claude_desktop_config.json):")
-    print(demo_config())
+    console.out(demo_config(), highlight=False)
     return 0
 
 
