@@ -25,6 +25,9 @@ GIT_WAIT_S = 60.0
 GENERATED_FOLDERS = frozenset({"__pycache__", "node_modules", "venv", "site-packages"})
 GENERATED_FILES = ("package-lock.json", "yarn.lock", "pnpm-lock.yaml", "uv.lock", "poetry.lock", "Cargo.lock")
 GENERATED_SUFFIXES = (".min.js", ".min.css", ".map", ".svg")
+PACKED_SUFFIXES = frozenset({".css", ".csv", ".html", ".js", ".json", ".jsonl", ".mjs", ".tsv", ".xml"})
+PACKED_LINE = 20_000
+"""A line this long, in a file of those suffixes, was written by a program for a program: no passage of it means much."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def read(path: Path) -> tuple[str, bytes]:
     """The text of a file and the bytes it was made of. Line ends become `\\n`.
 
     Raises:
-        NotText: it is too large, binary, in another encoding than UTF-8 or UTF-16, empty, or cannot be read.
+        NotText: it is too large, binary, packed data, in another encoding than UTF-8 or UTF-16, empty, or cannot be
+            read.
     """
     try:
         size = path.stat().st_size
@@ -121,7 +125,10 @@ def read(path: Path) -> tuple[str, bytes]:
     text = _decoded(raw)
     if not text.strip():
         raise NotText("empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n"), raw
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if path.suffix.lower() in PACKED_SUFFIXES and (longest := max(map(len, text.split("\n")))) > PACKED_LINE:
+        raise NotText(f"packed data: a line of {longest:,} characters")
+    return text, raw
 
 
 def _decoded(raw: bytes) -> str:

@@ -123,6 +123,15 @@ def test_an_enormous_file_is_not_read(tmp_path: Path):
         read(tmp_path / "big")
 
 
+def test_packed_data_on_an_endless_line_is_passed_over_and_prose_on_one_is_not(tmp_path: Path):
+    line = "word " * 5_000
+    (tmp_path / "packed.json").write_text(f'{{"a": "{line}"}}\n')
+    (tmp_path / "prose.md").write_text(line)
+    with pytest.raises(NotText, match="packed data: a line of 25,0"):
+        read(tmp_path / "packed.json")
+    assert read(tmp_path / "prose.md")[0] == line
+
+
 def test_a_file_that_goes_away_is_passed_over(tmp_path: Path):
     with pytest.raises(NotText, match="gone"):
         read(tmp_path / "never")
