@@ -27,7 +27,7 @@ GENERATED_FILES = ("package-lock.json", "yarn.lock", "pnpm-lock.yaml", "uv.lock"
 GENERATED_SUFFIXES = (".min.js", ".min.css", ".map", ".svg")
 PACKED_SUFFIXES = frozenset({".css", ".csv", ".html", ".js", ".json", ".jsonl", ".mjs", ".tsv", ".xml"})
 PACKED_LINE = 20_000
-"""A line this long, in a file of those suffixes, was written by a program for a program: no passage of it means much."""
+"""A line this long, in a file of those suffixes, was written by a program for a program; no passage of it helps."""
 
 
 @dataclass(frozen=True)
