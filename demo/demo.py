@@ -29,7 +29,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 SOUL = Path(sys.executable).parent / "soul"
-console = Console(width=110, highlight=False)
+console = Console(width=118, highlight=False)
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Demo:
 
     def note(self, step: str, what: str, seconds: float) -> None:
         self.rows.append((step, what, seconds))
-        console.print(f"[green]✓[/green] {step:<34} {what} [dim]({seconds:.2f} s)[/dim]")
+        console.print(f"[green]✓[/green] {step:<34} {what} [dim]{seconds:.2f} s[/dim]")
 
     def check(self, holds: bool, what: str) -> None:
         if not holds:
@@ -69,7 +69,7 @@ def sources(answer: str) -> list[str]:
     return re.findall(r"^\d+\. \[([^\]]+)\]", answer, re.MULTILINE)
 
 
-def clip(words: str, length: int = 72) -> str:
+def clip(words: str, length: int = 64) -> str:
     line = " ".join(words.split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
@@ -109,10 +109,10 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
     )
     demo.note(
         "invoke the Director",
-        f"{len(heard)} progress messages; {clip(answer.splitlines()[-1].strip('()'), 60)}",
+        f"{len(heard)} progress messages; {clip(answer.splitlines()[-1].strip('()').split(': ')[-1], 40)}",
         seconds,
     )
-    console.print(f"    [dim]{clip(answer, 300)}[/dim]")
+    console.print(f"    {clip(answer, 200)}", style="dim", markup=False)
     demo.check(len(heard) >= 3, "tokens arrive as progress")
 
     order, seconds = await call(
@@ -174,10 +174,10 @@ async def run(demo: Demo) -> None:
 
     started = time.monotonic()
     said = demo.soul("corpus", "add", "docs", str(ROOT / "docs"))
-    demo.note("index the docs (starts the daemon)", clip(said.splitlines()[-1]), time.monotonic() - started)
+    demo.note("index the docs (starts the daemon)", clip(said.splitlines()[0]), time.monotonic() - started)
     started = time.monotonic()
     said = demo.soul("corpus", "add", "code", str(ROOT / "engine"))
-    demo.note("index the engine's code", clip(said.splitlines()[-1]), time.monotonic() - started)
+    demo.note("index the engine's code", clip(said.splitlines()[0]), time.monotonic() - started)
 
     parameters = StdioServerParameters(command=str(SOUL), args=["serve"], env=demo.environment)
     started = time.monotonic()
