@@ -56,7 +56,8 @@ def digest(notebook: str, said: Sequence[tuple[Source, str]], budget: int, count
     Those of the notebook come before those of the window; of two that tell as much, the later one stays.
     """
     passages = _passages([("notebook", notebook), *said])
-    best = sorted(passages, key=lambda one: (-one.weight, -one.place))
+    telling = [one for one in passages if one.source == "notebook" or one.weight > _WEIGHT[one.source]]
+    best = sorted(telling or passages, key=lambda one: (-one.weight, -one.place))
     kept: list[Passage] = []
     used = 0
     for one in best:

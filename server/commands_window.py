@@ -10,12 +10,13 @@ from uuid import UUID
 
 import anyio
 
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, SoulError
 from server.commands import memory_of
 from server.control import LOADING_S, Command, command, plain
 
 if TYPE_CHECKING:
     from agents.agents import Agents
+    from agents.pressure import Flushed
     from agents.turn import Progress
     from memory.forgetting import Wish
 
@@ -57,11 +58,19 @@ async def window_flush(given: Command) -> Any:
         async for stage in receive:
             await given.progress(stage, None)
 
+    # Caught inside, since a task group would wrap it.
+    outcome: Flushed | SoulError | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(tell)
         with send:
-            done = await director.flush(report)
-    return {**plain(done), "words": done.words}
+            try:
+                outcome = await director.flush(report)
+            except SoulError as error:
+                outcome = error
+    if isinstance(outcome, SoulError):
+        raise outcome
+    assert outcome is not None
+    return {**plain(outcome), "words": outcome.words}
 
 
 @command("forget.plan")
