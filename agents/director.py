@@ -31,7 +31,7 @@ from memory.forgetting import Plan, Wish
 from memory.packets import Kind, Packet
 from memory.recall import Hit, Query
 from memory.uuid7 import uuid7
-from memory.window import WindowTurn
+from memory.window import Window, WindowTurn
 
 if TYPE_CHECKING:
     from engine.engine import Engine
@@ -166,9 +166,12 @@ class Director:
         async with self._lock:
             plan = await self._memory.forgetting.carry_out(wish, by, reason)
             self._context.reload()
-            if plan.window_turns or plan.opening:
-                with contextlib.suppress(SoulError):  # without a model nothing is computed
-                    await (await self._engine(0)).drop(DIRECTOR)
+            with contextlib.suppress(SoulError):  # without a model nothing is computed
+                engine = await self._engine(0)
+                window = await self._memory.windows.get(DIRECTOR)
+                # What was let go before may still be computed: it is cut off when the next turn comes.
+                if engine.exists(DIRECTOR) and not _begins(window, engine.ids(DIRECTOR)):
+                    await engine.drop(DIRECTOR)
             log.info("forgotten", packets=len(plan.packets), corpus=plan.corpus, window_turns=plan.window_turns, by=by)
         return plan
 
@@ -231,6 +234,11 @@ class Director:
     async def _nearest(self, text: str) -> tuple[Hit, ...]:
         query = Query(text[:2_000], NEAREST, DIRECTOR, min_resonance=MEANT, token_budget=NEAREST_TOKENS)
         return await self._memory.recall.search(query)
+
+
+def _begins(window: Window | None, held: tuple[int, ...]) -> bool:
+    """Whether all that is held is of the window as it is stored now."""
+    return window is not None and tuple(window.ids[: len(held)]) == held
 
 
 def _bullets(lines: tuple[str, ...]) -> str:

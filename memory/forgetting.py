@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST = 10_000
 """Packets that one wish may name one by one; a corpus goes as a whole."""
 SHOWN_CHARACTERS = 160
-TELLING = 24
+TELLING = 16
 """Characters from which a text is looked for in other places: `Yes.` stands everywhere and means nothing."""
 QUOTED = 400
 """Characters of a text that are looked for: a window or an answer may show the head of a long one."""

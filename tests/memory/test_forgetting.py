@@ -186,6 +186,16 @@ async def test_the_window_and_what_was_computed_of_it_go_on_without_it(home: Pat
         assert len(window.opening.ids) > 100
 
 
+async def test_what_was_let_go_before_is_not_kept_computed_either(home: Path, database: Database) -> None:
+    async with house_with(home, database) as house:
+        engine, director = await house.engine.get(), (await house.agents.get()).director
+        await ask(house, SECRET)
+        await director.flush(lambda _progress: None)
+        plan = await director.forget(Wish(query="Ottilie yellow"), "person", "")
+        assert (plan.window_turns, plan.opening) == (0, False)
+        assert not engine.exists("director") or "Ottilie" not in engine.chat.decode(engine.ids("director"))
+
+
 async def test_an_opening_that_still_tells_an_old_notebook_is_made_anew(home: Path, database: Database) -> None:
     async with house_with(home, database) as house:
         memory, engine = await house.memory.get(), await house.engine.get()
