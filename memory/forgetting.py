@@ -224,7 +224,10 @@ class Forgetting:
         return list(found.values())
 
     TURNS = "SELECT agent, sequence, role, content, packet FROM window_turns ORDER BY agent, sequence"
-    OPENINGS = "SELECT agent, opening_text FROM windows"
+    # What stands in notebook and self stands in every opening, and a person changes it there.
+    OPENINGS = """SELECT agent, opening_text, coalesce((SELECT content FROM notebooks ORDER BY version DESC LIMIT 1), '')
+                      || ' ' || coalesce((SELECT content FROM selves ORDER BY version DESC LIMIT 1), '') AS told
+                  FROM windows"""
 
     async def _clear_windows(self, connection: asyncpg.Connection, texts: Sequence[_Text]) -> None:
         touched = await anyio.to_thread.run_sync(
@@ -304,14 +307,14 @@ def _touched(
     turns: Sequence[asyncpg.Record], openings: Sequence[asyncpg.Record], texts: Sequence[_Text]
 ) -> dict[str, tuple[list[int], bool]]:
     ids = {text.id for text in texts}
-    needles = [text.needle for text in texts if len(text.needle) >= TELLING]
+    # The fence writes `<data` with another mark, so that a text cannot end it.
+    needles = [text.needle.replace("‹", "<") for text in texts if len(text.needle) >= TELLING]
 
-    def holds(words: str) -> bool:
-        # The fence writes `<data` in another way, so that a text cannot end it.
-        plain = _plain(words).replace("‹", "<")
-        return any(needle in plain for needle in needles)
+    def holds(words: str, but: str = "") -> bool:
+        plain, told = _plain(words).replace("‹", "<"), _plain(but).replace("‹", "<")
+        return any(needle in plain and needle not in told for needle in needles)
 
-    found = {str(row["agent"]): (list[int](), holds(row["opening_text"])) for row in openings}
+    found = {str(row["agent"]): (list[int](), holds(row["opening_text"], row["told"])) for row in openings}
     for agent, (gone, _) in found.items():
         exchange: list[asyncpg.Record] = []
         # Half an exchange would make no sense to the model; what else was said in it stays in memory.
