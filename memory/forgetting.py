@@ -225,8 +225,9 @@ class Forgetting:
 
     TURNS = "SELECT agent, sequence, role, content, packet FROM window_turns ORDER BY agent, sequence"
     # What stands in notebook and self stands in every opening, and a person changes it there.
-    OPENINGS = """SELECT agent, opening_text, coalesce((SELECT content FROM notebooks ORDER BY version DESC LIMIT 1), '')
-                      || ' ' || coalesce((SELECT content FROM selves ORDER BY version DESC LIMIT 1), '') AS told
+    OPENINGS = """SELECT agent, opening_text,
+                         coalesce((SELECT content FROM notebooks ORDER BY version DESC LIMIT 1), '') || ' ' ||
+                         coalesce((SELECT content FROM selves ORDER BY version DESC LIMIT 1), '') AS told
                   FROM windows"""
 
     async def _clear_windows(self, connection: asyncpg.Connection, texts: Sequence[_Text]) -> None:
