@@ -175,17 +175,19 @@ class Pressure:
         notebook = await self._memory.notebook.current()
         budget = self.rewrite_tokens(engine)
         text, author, why = "", f"director ({engine.info.name})", ""
+        if not self._context.window.turns:
+            return await self._memory.flushes.drafted(flush, notebook.version, notebook.content, notebook.author, "")
         if not engine.info.trained:
             why = "the model is an untrained stand-in"
         elif stale:
             why = "somebody wrote the notebook while the Director did"
         elif self._held(engine) + self.reserved(engine) - MARGIN > engine.info.context_tokens:
             why = "the window left no room for the Director's rewrite"
-        elif self._context.window.turns:
+        else:
             report(Progress(f"{REPORT_WORDS}: rewriting the notebook"))
             draft = await rewriting.rewrite(engine, self._context, budget, self._seconds, report)
             text, why = draft.text, f"the Director's rewrite {draft.fault}" if draft.fault else ""
-        if why or not text:
+        if why:
             report(Progress(f"{REPORT_WORDS}: digest without a model" + (f", {why}" if why else "")))
             said = await self._said(engine)
             text = digest(notebook.content, said, budget, engine.chat.count) if said else notebook.content

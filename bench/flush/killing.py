@@ -27,6 +27,7 @@ AFTER_FLUSH_S = 0.12
 """A kill comes up to so long after a flush began, which takes about half of it."""
 AFTER_READY_S = 0.8
 PATIENCE_S = 60.0
+ERRORS = "worker.log"
 NOTES = (
     "The Director kept this: port 5433, Ada, 2026-11-21. End of notes one.",
     "Another time it kept that: the deadline is Friday. End of notes two.",
@@ -81,13 +82,14 @@ async def run(home: Path, url: str, points: int, seed: int) -> Outcome:
 
 def _start(home: Path, url: str, model: Path, first: int, number: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bench.flush.worker", str(home), url, str(model), str(first), str(number)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with (home / ERRORS).open("wb") as errors:
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
 
 
 def _killed(home: Path, url: str, model: Path, first: int, after_flush: bool, delay: float) -> list[str]:
     """Starts a worker, kills it, and returns what it had said."""
     process = _start(home, url, model, first, 0)
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
     lines: list[str] = []
     for line in process.stdout:
         lines.append(line.strip())
@@ -96,17 +98,20 @@ def _killed(home: Path, url: str, model: Path, first: int, after_flush: bool, de
     time.sleep(delay)  # the point: any moment
     by_itself = process.poll()
     process.kill()
-    rest, errors = process.communicate(timeout=PATIENCE_S)
+    # By the same reader, which has read further than it gave out: `communicate` would lose what it holds.
+    lines += process.stdout.read().splitlines()
+    process.stdout.close()
+    process.wait(PATIENCE_S)
     if by_itself is not None:
-        raise RuntimeError(f"the worker failed by itself: {errors[-2000:]}")
-    return [*lines, *rest.split("\n")]
+        raise RuntimeError(f"the worker failed by itself: {(home / ERRORS).read_text()[-2000:]}")
+    return lines
 
 
 def _ended(home: Path, url: str, model: Path, first: int) -> list[str]:
     process = _start(home, url, model, first, 2)
-    said, errors = process.communicate(timeout=PATIENCE_S)
+    said, _ = process.communicate(timeout=PATIENCE_S)
     if process.returncode != 0:
-        raise RuntimeError(f"the worker failed: {errors[-2000:]}")
+        raise RuntimeError(f"the worker failed: {(home / ERRORS).read_text()[-2000:]}")
     return said.split("\n")
 
 

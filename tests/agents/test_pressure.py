@@ -195,6 +195,33 @@ async def test_a_flush_that_was_broken_off_is_taken_up_by_the_next_turn(
         assert await memory.packets.count(kind="said") == 2
 
 
+async def test_a_rewrite_that_was_broken_off_is_not_in_the_next_turns_context(home: Path, database: Database) -> None:
+    async with house_with(home, database) as house:
+        await ask(house, "First?")
+        engine, before = await house.engine.get(), await window_of(house)
+        with anyio.CancelScope() as scope:
+
+            def report(progress: Progress) -> None:
+                if "archiving" in progress.stage:
+                    scope.cancel()
+
+            await (await director_of(house)).flush(report)
+        assert len(engine.ids("director")) > len(before.ids)
+        await (await director_of(house)).flush(lambda _progress: None)
+        await ask(house, "Second?")
+        ids = (await window_of(house)).ids
+        assert list(engine.ids("director")) == ids[: len(engine.ids("director"))]
+
+
+async def test_a_window_without_turns_is_let_go_and_the_notebook_stays(home: Path, database: Database) -> None:
+    async with house_with(home, database) as house:
+        memory = await house.memory.get()
+        await memory.notebook.write(replace("The port is 5433."), "r", "person", len)
+        done = await (await director_of(house)).flush(lambda _progress: None)
+        assert (done.turns, done.version, done.author) == (0, 1, "person")
+        assert "The port is 5433." in (await window_of(house)).opening.text
+
+
 async def test_a_second_flush_keeps_the_first_notebook_where_nothing_changes(home: Path, database: Database) -> None:
     async with house_with(home, database) as house:
         director = await director_of(house)
