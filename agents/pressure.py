@@ -188,14 +188,14 @@ class Pressure:
             draft = await rewriting.rewrite(engine, self._context, budget, self._seconds, report)
             text, why = draft.text, f"the Director's rewrite {draft.fault}" if draft.fault else ""
         if why:
-            report(Progress(f"{REPORT_WORDS}: digest without a model" + (f", {why}" if why else "")))
-            said = await self._said(engine)
-            text = digest(notebook.content, said, budget, engine.chat.count) if said else notebook.content
+            report(Progress(f"{REPORT_WORDS}: digest without a model, {why}"))
+            said = await self._said()
+            text = (digest(notebook.content, said, budget, engine.chat.count) if said else "") or notebook.content
             author = "digest"
         log.info("flush", step="rewritten", flush=str(flush.id), author=author, why=why)
         return await self._memory.flushes.drafted(flush, notebook.version, text.strip("\n"), author, why)
 
-    async def _said(self, engine: Engine) -> list[tuple[Source, str]]:
+    async def _said(self) -> list[tuple[Source, str]]:
         """What was said and answered. Results are material from outside, and a stand-in's words mean nothing."""
         sources: dict[str, Source] = {"said": "said", "answer": "answer", "thought": "answer"}
         said = await self._memory.flushes.said(self._context.agent)
