@@ -15,6 +15,7 @@ import anyio
 from agents.director import Director
 from agents.jobs import Jobs
 from agents.orders import Orders
+from agents.pressure import PRESSURE
 from agents.toolbox import Toolbox
 from agents.turn import TurnLimits
 
@@ -39,14 +40,16 @@ class Agents:
         engine: Callable[[float], Awaitable[Engine]],
         toolbox: Toolbox,
         limits: TurnLimits | None = None,
+        pressure: float = PRESSURE,
     ) -> AsyncGenerator[Agents]:
         """Opens them over `memory`; `engine` is asked for (with seconds to wait) when a model is needed, so
-        orders work without one.
+        orders work without one. `pressure` is the share of the context at which a window is let go.
 
         Jobs that ran in a daemon that is gone are marked interrupted. On leaving, running jobs are cancelled.
         """
         async with anyio.create_task_group() as tasks:
             jobs = Jobs(memory.database, tasks)
             await jobs.recover()
-            yield cls(Director(memory, engine, toolbox, limits or TurnLimits()), jobs, Orders(memory.database))
+            director = Director(memory, engine, toolbox, limits or TurnLimits(), pressure)
+            yield cls(director, jobs, Orders(memory.database))
             tasks.cancel_scope.cancel()

@@ -6,6 +6,7 @@ Knows what it is asked and what follows from its words; how tokens come is the e
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,22 +15,30 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
+import structlog
 
 from agents.context import AgentContext
 from agents.fence import fenced, shortened
 from agents.judgement import Judgement, judge
 from agents.orders import Attempt, Order
+from agents.pressure import PRESSURE, Flushed, Pressure
+from agents.sectors import View, view
 from agents.toolbox import Toolbox
 from agents.turn import Progress, Turn, TurnLimits, TurnReport
+from engine.errors import SoulError
+from memory.flushes import Flush
+from memory.forgetting import Plan, Wish
 from memory.packets import Kind, Packet
 from memory.recall import Hit, Query
 from memory.uuid7 import uuid7
-from memory.window import WindowTurn
+from memory.window import Window, WindowTurn
 
 if TYPE_CHECKING:
     from engine.engine import Engine
     from memory.memory import Memory
     from memory.selves import Proposal
+
+log = structlog.get_logger()
 
 DIRECTOR = "director"
 UNTRAINED_TOKENS = 48
@@ -67,6 +76,8 @@ class Answer:
     model: str
     sources: tuple[Hit, ...]
     report: TurnReport
+    flushed: tuple[Flushed, ...]
+    """The window was let go before or within this turn."""
 
 
 class Director:
@@ -78,6 +89,7 @@ class Director:
         engine: Callable[[float], Awaitable[Engine]],
         toolbox: Toolbox,
         limits: TurnLimits,
+        pressure: float = PRESSURE,
     ) -> None:
         self._memory = memory
         self._engine = engine
@@ -85,6 +97,7 @@ class Director:
         self._limits = limits
         self._lock = anyio.Lock()
         self._context = AgentContext(DIRECTOR, memory, toolbox)
+        self._pressure = Pressure(self._context, memory, pressure, limits.seconds)
         self._sequence = itertools.count(1)
 
     @property
@@ -107,7 +120,15 @@ class Director:
             words = _asked(task, sources)
             tokens = self._limits.tokens if engine.info.trained else UNTRAINED_TOKENS
             limits = TurnLimits(self._limits.steps, tokens, self._limits.seconds)
-            delta = await self._context.prepare(engine, engine.chat.count(words), tokens)
+            flushed: list[Flushed] = []
+
+            async def room() -> bool:
+                fits, done = await self._pressure.within(engine, tokens, report)
+                flushed.extend([done] if done else [])
+                return fits
+
+            delta, done = await self._pressure.prepare(engine, engine.chat.count(words), tokens, report)
+            flushed.extend([done] if done else [])
             said = self._packet(task.session, "said", task.text, task.client, {"constraints": list(task.constraints)})
             packets = [said]
             if task.context:
@@ -123,8 +144,36 @@ class Director:
                 # An untrained stand-in's words are kept, but must not come back as if they meant something.
                 return packet if engine.info.trained else replace(packet, resonance=0.0)
 
-            done = await Turn(engine, self._context, self._toolbox, limits, make, report).run()
-        return Answer(done.text, engine.info.notice, engine.info.name, sources, done)
+            turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report).run()
+        return Answer(turn.text, engine.info.notice, engine.info.name, sources, turn, tuple(flushed))
+
+    async def flush(self, report: Callable[[Progress], None]) -> Flushed:
+        """Lets go of the window by hand; waits for the turn that runs."""
+        engine = await self._engine(LOADING_S)
+        async with self._lock:
+            return await self._pressure.flush(engine, report)
+
+    async def view(self) -> View:
+        """What the Director sees now, and what the next turn will tell it."""
+        return await view(await self._engine(LOADING_S), self._context, self._pressure)
+
+    async def last_flush(self) -> Flush | None:
+        """The latest flush; one that is unfinished is taken up by the next turn."""
+        return await self._memory.flushes.last(DIRECTOR)
+
+    async def forget(self, wish: Wish, by: str, reason: str) -> Plan:
+        """Carries out what a person wants forgotten, between two turns; the window is then computed without it."""
+        async with self._lock:
+            plan = await self._memory.forgetting.carry_out(wish, by, reason)
+            self._context.reload()
+            with contextlib.suppress(SoulError):  # without a model nothing is computed
+                engine = await self._engine(0)
+                window = await self._memory.windows.get(DIRECTOR)
+                # What was let go before may still be computed: it is cut off when the next turn comes.
+                if engine.exists(DIRECTOR) and not _begins(window, engine.ids(DIRECTOR)):
+                    await engine.drop(DIRECTOR)
+            log.info("forgotten", packets=len(plan.packets), corpus=plan.corpus, window_turns=plan.window_turns, by=by)
+        return plan
 
     async def review(self, order: Order, attempt: Attempt) -> Judgement:
         """Judges an outcome by the order's acceptance criteria: accept, revise or reject."""
@@ -185,6 +234,11 @@ class Director:
     async def _nearest(self, text: str) -> tuple[Hit, ...]:
         query = Query(text[:2_000], NEAREST, DIRECTOR, min_resonance=MEANT, token_budget=NEAREST_TOKENS)
         return await self._memory.recall.search(query)
+
+
+def _begins(window: Window | None, held: tuple[int, ...]) -> bool:
+    """Whether all that is held is of the window as it is stored now."""
+    return window is not None and tuple(window.ids[: len(held)]) == held
 
 
 def _bullets(lines: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,9 @@ class TurnReport:
     stopped: str
 
 
+Room = Callable[[], Awaitable[bool]]
+"""Makes room for one more reply; False when there is none."""
+
 Make = Callable[..., Packet]
 """Makes a packet of this turn: kind, prose, origin, metadata."""
 
@@ -78,6 +81,7 @@ class Turn:
         toolbox: Toolbox,
         limits: TurnLimits,
         make: Make,
+        room: Room,
         report: Callable[[Progress], None],
     ) -> None:
         self._engine = engine
@@ -85,6 +89,7 @@ class Turn:
         self._toolbox = toolbox
         self._limits = limits
         self._make = make
+        self._room = room
         self._report = report
         self._read = self._cached = self._written = 0
         self._first: float | None = None
@@ -122,6 +127,10 @@ class Turn:
                     repeated = signature in calls
                     calls.append(signature)
                     await self._call(call.name, call.arguments, signature, repeated)
+                if not await self._room():
+                    stopped = "the end of the window"
+                    await self._close_interrupted()
+                    break
         except BaseException:
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self._close_interrupted()

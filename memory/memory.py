@@ -14,10 +14,13 @@ import anyio
 
 from memory import vectors
 from memory.corpora import Corpora
+from memory.flushes import Flushes
+from memory.forgetting import Forgetting
 from memory.notebook import Notebook
 from memory.packets import Packets
 from memory.recall import Recall
 from memory.selves import Selves
+from memory.sizes import Sizes
 from memory.upkeep import Upkeep
 from memory.window import Windows
 
@@ -30,7 +33,12 @@ class Memory:
     """What the Soul remembers."""
 
     def __init__(
-        self, database: Database, embedder: Embedder | None, allowed_roots: Sequence[Path], upkeep: Upkeep
+        self,
+        database: Database,
+        embedder: Embedder | None,
+        allowed_roots: Sequence[Path],
+        upkeep: Upkeep,
+        sizes: Sizes,
     ) -> None:
         self.database = database
         self.embedder = embedder
@@ -39,14 +47,20 @@ class Memory:
         self.packets = Packets(database, upkeep.wake)
         self.corpora = Corpora(database, allowed_roots, upkeep.wake)
         self.recall = Recall(database, embedder, upkeep)
-        self.selves = Selves(database)
-        self.notebook = Notebook(database)
+        self.selves = Selves(database, sizes.self_tokens)
+        self.notebook = Notebook(database, sizes.notebook_tokens)
         self.windows = Windows(database)
+        self.flushes = Flushes(database, self.notebook, self.windows, self.packets)
+        self.forgetting = Forgetting(database, self.corpora, upkeep.wake)
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, database: Database, embedder: Embedder | None, allowed_roots: Sequence[Path] = ()
+        cls,
+        database: Database,
+        embedder: Embedder | None,
+        allowed_roots: Sequence[Path] = (),
+        sizes: Sizes | None = None,
     ) -> AsyncGenerator[Memory]:
         """Memory over an open database, with its background work running until the block ends.
 
@@ -59,7 +73,7 @@ class Memory:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(upkeep.run, name="upkeep of memory")
-                yield cls(database, embedder, allowed_roots, upkeep)
+                yield cls(database, embedder, allowed_roots, upkeep, sizes or Sizes())
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # What the block raised should reach the caller as it was, not inside the task group's wrapping.

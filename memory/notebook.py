@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from engine.errors import Conflict, InvalidInput, NotFound, OverBudget
+from memory.sizes import Sizes
 from memory.uuid7 import uuid7
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import asyncpg
 
     from memory.database import Database
-
-NOTEBOOK_TOKENS = 2048
-"""Budget of the notebook in the Director's tokens."""
 
 EMPTY_SINCE = datetime.fromtimestamp(0, UTC)
 
@@ -73,8 +73,10 @@ class Notebook:
     ADD = "INSERT INTO notebooks (version, id, content, tokens, reason, author) VALUES ($1, $2, $3, $4, $5, $6)"
     WRITTEN = "SELECT version FROM notebooks WHERE id = $1"
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, budget: int = Sizes.notebook_tokens) -> None:
+        """`budget` is in the Director's tokens."""
         self._database = database
+        self.budget = budget
 
     async def current(self) -> NotebookVersion:
         """The notebook as it stands; version 0 and empty before the first write."""
@@ -97,7 +99,7 @@ class Notebook:
         """Applies one change to the current text; (before, after).
 
         Raises:
-            OverBudget: the result has more than `NOTEBOOK_TOKENS` tokens; nothing is written.
+            OverBudget: the result has more tokens than its budget; nothing is written.
             Conflict: the passage to edit is not there exactly once.
             InvalidInput: the change changes nothing.
         """
@@ -113,10 +115,10 @@ class Notebook:
             if content == before.content:
                 raise InvalidInput("This write changes nothing in the notebook.", "Give a text that differs.")
             tokens = count(content)
-            if tokens > NOTEBOOK_TOKENS:
+            if tokens > self.budget:
                 raise OverBudget(
-                    f"The notebook would have {tokens:,} tokens; its budget is {NOTEBOOK_TOKENS:,}.",
-                    f"Shorten it by at least {tokens - NOTEBOOK_TOKENS:,} tokens: keep decisions, names, numbers and "
+                    f"The notebook would have {tokens:,} tokens; its budget is {self.budget:,}.",
+                    f"Shorten it by at least {tokens - self.budget:,} tokens: keep decisions, names, numbers and "
                     "preferences; what is dropped stays in memory and can be recalled.",
                 )
             await connection.execute(self.ADD, before.version + 1, id, content, tokens, reason, author)
@@ -124,6 +126,22 @@ class Notebook:
             return before, after
 
         return await self._database.run(work)
+
+    async def put(
+        self, connection: asyncpg.Connection, id: UUID, base: int, content: str, tokens: int, reason: str, author: str
+    ) -> int | None:
+        """Writes the version after `base` in the caller's transaction; its number, or None when `base` is stale.
+
+        A content equal to the current one makes no version: the number is then that of `base`.
+        """
+        await connection.execute(self.LOCK)
+        now = _version(await connection.fetchrow(self.CURRENT))
+        if now.version != base:
+            return None
+        if content == now.content:
+            return base
+        await connection.execute(self.ADD, base + 1, id, content, tokens, reason, author)
+        return base + 1
 
 
 def _version(row: asyncpg.Record | None) -> NotebookVersion:

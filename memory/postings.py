@@ -76,6 +76,29 @@ async def remove(connection: asyncpg.Connection, corpus_id: int, numbers: Sequen
     await connection.execute(REMOVE, corpus_id, numbers)
 
 
+# What `compact` would do in time, at once and for the words of these packets alone.
+PURGE = """
+WITH words AS (SELECT DISTINCT unnest(lexemes) AS lexeme FROM traces WHERE no = ANY($2::int[])),
+loose AS (
+    DELETE FROM postings p USING words WHERE p.corpus_id = $1 AND p.lexeme = words.lexeme
+        AND EXISTS (SELECT FROM unnest(p.entries) e WHERE (e >> 32)::int = ANY($2::int[]))
+    RETURNING p.lexeme, p.entries
+), kept AS (
+    SELECT lexeme, ARRAY(SELECT e FROM unnest(entries) e WHERE (e >> 32)::int <> ALL($2::int[]) ORDER BY e) AS stay
+    FROM loose
+)
+INSERT INTO postings (lexeme, corpus_id, n, entries)
+SELECT lexeme, $1, cardinality(stay), stay FROM kept WHERE stay <> '{}'
+"""
+
+
+async def purge(connection: asyncpg.Connection, corpus_id: int, numbers: Sequence[int]) -> None:
+    """Takes every derived row of packets back, their postings too: what was forgotten leaves no word behind."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtext('soul postings'), $1)", corpus_id)
+    await connection.execute(PURGE, corpus_id, numbers)
+    await remove(connection, corpus_id, numbers)
+
+
 REMOVE_CORPUS = """
 WITH a AS (DELETE FROM traces WHERE corpus_id = $1),
      b AS (DELETE FROM nearness WHERE corpus_id = $1),

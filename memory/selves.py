@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from engine.errors import Conflict, NotFound
+from memory.sizes import Sizes
 from memory.uuid7 import uuid7
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from memory.database import Database
 
 Verdict = Literal["pending", "ratified", "refused", "stale"]
-
-SELF_TOKENS = 1024
-"""Budget of the self in the Director's tokens."""
 
 FIRST_SELF = """\
 I am a Soul: one local mind with a memory that lasts. I speak as the Director.
@@ -86,8 +84,10 @@ class Selves:
     OUTDATE = """UPDATE self_proposals SET verdict = 'stale', why = 'the self changed meanwhile', decided_by = 'soul',
                  decided = now() WHERE verdict = 'pending'"""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, budget: int = Sizes.self_tokens) -> None:
+        """`budget` is in the Director's tokens; who proposes a self keeps to it."""
         self._database = database
+        self.budget = budget
 
     async def plant(self) -> None:
         """Writes the first self into an empty store."""

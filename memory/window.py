@@ -56,6 +56,17 @@ class Window:
         return [*self.opening.ids, *(token for turn in self.turns for token in turn.ids)]
 
 
+@dataclass(frozen=True)
+class WindowSize:
+    """Tokens of the opening and of the turns since, and how many turns; `flushes` counts the openings before."""
+
+    opening: int
+    turns: int
+    tokens: int
+    flushes: int
+    fingerprint: str
+
+
 class Windows:
     """The windows of all agents, in Postgres."""
 
@@ -96,22 +107,34 @@ class Windows:
 
     async def open(self, agent: str, opening: Opening, turns: Sequence[WindowTurn] = ()) -> None:
         """Puts a new opening in place and lets go of the turns, except those given."""
+        await self._database.run(lambda connection: self.replace(connection, agent, opening, turns))
 
-        async def work(connection: asyncpg.Connection) -> None:
-            await connection.execute(
-                self.OPEN,
-                agent,
-                opening.fingerprint,
-                list(opening.ids),
-                opening.text,
-                opening.self_version,
-                opening.notebook_version,
-                list(opening.mounted),
-            )
-            await connection.execute(self.CLEAR, agent)
-            await _add(connection, agent, 1, turns)
+    async def replace(
+        self, connection: asyncpg.Connection, agent: str, opening: Opening, turns: Sequence[WindowTurn]
+    ) -> None:
+        """What `open` does, inside the caller's transaction."""
+        await connection.execute(
+            self.OPEN,
+            agent,
+            opening.fingerprint,
+            list(opening.ids),
+            opening.text,
+            opening.self_version,
+            opening.notebook_version,
+            list(opening.mounted),
+        )
+        await connection.execute(self.CLEAR, agent)
+        await _add(connection, agent, 1, turns)
 
-        await self._database.run(work)
+    SIZE = """SELECT cardinality(opening) AS opening, flushes, fingerprint,
+                     (SELECT count(*) FROM window_turns t WHERE t.agent = w.agent) AS turns,
+                     (SELECT coalesce(sum(cardinality(ids)), 0) FROM window_turns t WHERE t.agent = w.agent) AS tokens
+              FROM windows w WHERE agent = $1"""
+
+    async def size(self, agent: str) -> WindowSize | None:
+        """How large the stored window is, without reading it; None for an agent that has not spoken yet."""
+        row = await self._database.fetchrow(self.SIZE, agent)
+        return None if row is None else WindowSize(**dict(row))
 
     async def append(
         self, connection: asyncpg.Connection, agent: str, turns: Sequence[WindowTurn], noted: Opening

@@ -36,7 +36,7 @@ async def hold(house: House, settings: Settings) -> None:
     parts: list[tuple[Part[Any], Callable[[Part[Any]], AbstractAsyncContextManager[Any]]]] = [
         (house.memory, lambda part: open_memory(part, house, settings)),
         (house.engine, lambda part: open_engine(part, settings)),
-        (house.agents, lambda part: open_agents(house)),
+        (house.agents, lambda part: open_agents(house, settings)),
     ]
     held: list[tuple[anyio.CancelScope, anyio.Event]] = []
 
@@ -89,12 +89,14 @@ async def open_memory(part: Part[Memory], house: House, settings: Settings) -> A
     await imported("asyncpg", "numpy", "memory.database", "memory.memory")
     from memory.database import Database, DatabaseConfig
     from memory.memory import Memory
+    from memory.sizes import Sizes
 
+    sizes = Sizes(settings.self_tokens, settings.notebook_tokens)
     config = DatabaseConfig(home=settings.home, url=settings.database_url)
     async with Database.open(config, part.report) as database:
         part.report("loading the embedder")
         embedder = await anyio.to_thread.run_sync(_embedder)
-        async with Memory.open(database, embedder, house.allowed_roots) as memory:
+        async with Memory.open(database, embedder, house.allowed_roots, sizes) as memory:
             yield memory
 
 
@@ -129,14 +131,14 @@ async def open_engine(part: Part[Engine], settings: Settings) -> AsyncGenerator[
 
 
 @asynccontextmanager
-async def open_agents(house: House) -> AsyncGenerator[Agents]:
+async def open_agents(house: House, settings: Settings) -> AsyncGenerator[Agents]:
     """The agents, over memory; they ask for the model when they think, so orders and jobs work without one."""
     await imported("agents.agents", "tools.registry")
     from agents.agents import Agents
     from tools.registry import director_toolbox
 
     memory = await house.memory.get(NEVER)
-    async with Agents.open(memory, house.engine.get, director_toolbox(house)) as agents:
+    async with Agents.open(memory, house.engine.get, director_toolbox(house), pressure=settings.pressure) as agents:
         yield agents
 
 

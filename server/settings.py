@@ -32,6 +32,12 @@ class Settings:
     download: bool = field(default=True, metadata={"says": "whether a model may be fetched from the network"})
     database_url: str | None = field(default=None, metadata={"says": "a Postgres of your own, with pgvector"})
     context_tokens: int | None = field(default=None, metadata={"says": "cap of an agent's context", "least": 512})
+    pressure: float = field(
+        default=0.95,
+        metadata={"says": "share of the context at which a window is let go", "least": 0.5, "most": 0.99},
+    )
+    self_tokens: int = field(default=1024, metadata={"says": "budget of the self", "least": 128, "most": 16384})
+    notebook_tokens: int = field(default=2048, metadata={"says": "budget of the notebook", "least": 128, "most": 32768})
     prefill_chunk: int = field(default=512, metadata={"says": "tokens read between two looks at others", "least": 1})
     idle_minutes: float = field(default=30.0, metadata={"says": "without clients, then the daemon leaves; 0 = never"})
     http_host: str = field(default="127.0.0.1", metadata={"says": "address of `soul serve --http`"})
@@ -178,6 +184,20 @@ def _minutes(raw: Any, origin: str, name: str, base: Path) -> float:
     return value
 
 
+def _share(raw: Any, origin: str, name: str, base: Path) -> float:
+    limits = next(one for one in fields(Settings) if one.name == name).metadata
+    wanted = f"from {limits['least']} to {limits['most']}"
+    try:
+        if isinstance(raw, bool):
+            raise ValueError
+        value = float(raw)
+    except (TypeError, ValueError):
+        raise _wrong(origin, name, f"a number {wanted}", raw) from None
+    if not limits["least"] <= value <= limits["most"]:
+        raise _wrong(origin, name, wanted, raw)
+    return value
+
+
 def _list(raw: Any, origin: str, name: str, separator: str) -> list[str]:
     if isinstance(raw, str):
         raw = [part.strip() for part in raw.split(separator) if part.strip()]
@@ -216,6 +236,9 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "download": _flag,
     "database_url": _text,
     "context_tokens": _whole,
+    "pressure": _share,
+    "self_tokens": _whole,
+    "notebook_tokens": _whole,
     "prefill_chunk": _whole,
     "idle_minutes": _minutes,
     "http_host": _text,

@@ -12,6 +12,7 @@ import anyio
 from mcp_types import CallToolResult, TextContent
 
 from agents.agents import Agents
+from agents.pressure import PRESSURE
 from agents.turn import TurnLimits
 from engine.engine import Engine, EngineConfig
 from memory.database import Database
@@ -35,9 +36,12 @@ async def open_house(
     model: Path | None,
     limits: TurnLimits | None = None,
     engine_opener: Opener | None = None,
+    context_tokens: int | None = None,
+    pressure: float = PRESSURE,
 ) -> AsyncIterator[House]:
     """The house, with all parts ready (but the engine's, when a test brings its own opener or no model)."""
     house = House(home, (home,), version="test")
+    config = EngineConfig(home, model=str(model), download=False, context_tokens=context_tokens)
 
     @asynccontextmanager
     async def memory(_part: Part[Any]) -> AsyncIterator[Memory]:
@@ -46,13 +50,13 @@ async def open_house(
 
     @asynccontextmanager
     async def engine(part: Part[Any]) -> AsyncIterator[Engine]:
-        async with Engine.open(EngineConfig(home, model=str(model), download=False), part.report) as opened:
+        async with Engine.open(config, part.report) as opened:
             yield opened
 
     @asynccontextmanager
     async def agents(_part: Part[Any]) -> AsyncIterator[Agents]:
         found = await house.memory.get()
-        async with Agents.open(found, house.engine.get, director_toolbox(house), limits) as opened:
+        async with Agents.open(found, house.engine.get, director_toolbox(house), limits, pressure) as opened:
             yield opened
 
     async with anyio.create_task_group() as tasks:

@@ -121,6 +121,7 @@ def answer_text(answer: Answer) -> str:
     lines = [f"[{answer.notice}]", ""] if answer.notice else []
     lines.append(answer.text or "(The Director gave no words.)")
     lines.append("")
+    lines += [f"({one.words})" for one in answer.flushed]
     if answer.sources:
         lines.append("Memories it was given:")
         lines += [f"- [{hit.citation}] soul://memory/{hit.id}" for hit in answer.sources]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
+from agents.outfit import card
 from tools.caller import caller_of
 from tools.check import words
 from tools.contract import SETS, SoulTool
 from tools.house import House
-
-if TYPE_CHECKING:
-    from memory.corpora import CorpusInfo
 
 DESCRIPTION = """\
 Put on a corpus (a body of text or code, indexed on its own): recall and the Soul then draw on it and cite it. \
@@ -58,20 +56,3 @@ def tool(house: House) -> SoulTool:
         description=DESCRIPTION,
         annotations=SETS,
     )
-
-
-def card(info: CorpusInfo) -> str:
-    """What a corpus is, in a few lines: its outfit card."""
-    lines = [
-        f"{info.name}: {info.files} files, {info.chunks} passages, {info.bytes / 1e6:.1f} MB from {info.path}",
-        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
-    ]
-    if info.owed:
-        lines.append(f"{info.owed} passages are searchable by keyword only; their vectors follow")
-    if info.terms:
-        lines.append(f"main terms: {', '.join(info.terms)}")
-    if info.skipped:
-        shown = "; ".join(f"{path} ({why})" for path, why in info.skipped[:5])
-        more = f" and {len(info.skipped) - 5} more" if len(info.skipped) > 5 else ""
-        lines.append(f"skipped {len(info.skipped)}: {shown}{more}")
-    return "\n".join(lines)

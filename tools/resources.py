@@ -10,10 +10,10 @@ import anyio.to_thread
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
+from agents.outfit import card
 from engine.errors import NotFound, SoulError
 from tools.check import identifier
 from tools.house import House
-from tools.mount_corpus import card
 from tools.status import survey
 
 if TYPE_CHECKING:

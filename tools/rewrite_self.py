@@ -30,7 +30,7 @@ def tool(house: House) -> SoulTool:
         ctx: Context[Any, Any],
         base_version: Annotated[int | None, Field(ge=1, description="Version it was written against")] = None,
     ) -> str:
-        from memory.selves import SELF_TOKENS, diff
+        from memory.selves import diff
 
         text, why = words(proposal, "proposal"), words(reason, "reason")
         caller = caller_of(ctx)
@@ -39,10 +39,10 @@ def tool(house: House) -> SoulTool:
                 "An agent cannot propose a new self in the middle of a turn.",
                 "Say in your answer what should change; a person or a client proposes it.",
             )
-        tokens = house.count_tokens(text)
-        if tokens > SELF_TOKENS:
-            raise OverBudget(f"The proposal has {tokens:,} tokens; a self has at most {SELF_TOKENS:,}.", "Shorten it.")
         memory = await house.memory.get()
+        tokens, budget = house.count_tokens(text), memory.selves.budget
+        if tokens > budget:
+            raise OverBudget(f"The proposal has {tokens:,} tokens; a self has at most {budget:,}.", "Shorten it.")
         current = await memory.selves.current()
         made = await memory.selves.propose(text, why, caller.client, base_version)
         change = diff(current.content, text, f"version {current.version}", "proposal")

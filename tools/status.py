@@ -11,6 +11,7 @@ from tools.house import House
 
 if TYPE_CHECKING:
     from agents.agents import Agents
+    from memory.flushes import Flush
     from memory.memory import Memory
 
 DESCRIPTION = (
@@ -84,7 +85,9 @@ async def _memory(memory: Memory) -> dict[str, Any]:
 
 
 async def _agents(agents: Agents) -> dict[str, Any]:
+    flush = await agents.director.last_flush()
     return {
+        "flush": _flush(flush) if flush is not None else None,
         "jobs_running": agents.jobs.running,
         "waiting_for_director": agents.director.waiting,
         "orders": [
@@ -92,6 +95,11 @@ async def _agents(agents: Agents) -> dict[str, Any]:
             for order in await agents.orders.unfinished()
         ],
     }
+
+
+def _flush(flush: Flush) -> dict[str, Any]:
+    facts = ("state", "cause", "turns", "tokens", "version", "author", "why")
+    return {**{name: getattr(flush, name) for name in facts}, "created": flush.created.isoformat()}
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -129,5 +137,17 @@ def _agents_in_words(agents: dict[str, Any]) -> list[str]:
         return [f"agents: {agents['error']}"]
     return [
         f"jobs running: {agents['jobs_running']}, waiting for the Director: {agents['waiting_for_director']}",
+        *([flush_in_words(agents["flush"])] if agents["flush"] else []),
         *(f"work order {order['id']} {order['state']}: {order['task']}" for order in agents["orders"]),
     ]
+
+
+def flush_in_words(flush: dict[str, Any]) -> str:
+    """The latest flush in one line."""
+    what = f"{flush['turns']} turns, {flush['tokens']:,} tokens, for {flush['cause']}"
+    by = f" by {flush['author']}" if flush["author"] else ""
+    because = f" because {flush['why']}" if flush["why"] else ""
+    if flush["state"] != "done":
+        return f"window: being let go ({flush['state']}; {what}){because}; the next turn goes on with it"
+    when = flush["created"][:16].replace("T", " ")
+    return f"window: last let go {when} ({what}); notebook version {flush['version']}{by}{because}"

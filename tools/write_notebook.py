@@ -62,7 +62,7 @@ def tool(house: House) -> SoulTool:
             await memory.packets.write(noted)
         counted = "" if house.engine.peek() else " (estimated: the model is not loaded)"
         return (
-            f"Notebook version {after.version}: {after.tokens:,} of {pages.NOTEBOOK_TOKENS:,} tokens used{counted}.\n"
+            f"Notebook version {after.version}: {after.tokens:,} of {memory.notebook.budget:,} tokens used{counted}.\n"
             + diff(before.content, after.content, f"version {before.version}", f"version {after.version}")
         )
 

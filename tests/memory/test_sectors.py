@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import Conflict, InvalidInput, NotFound, OverBudget
 from memory.database import Database
-from memory.notebook import NOTEBOOK_TOKENS, Notebook, append, edit, replace
+from memory.notebook import Notebook, append, edit, replace
 from memory.selves import Selves
 from memory.uuid7 import uuid7
 from memory.window import Opening, Windows, WindowTurn
@@ -38,7 +38,7 @@ async def test_a_notebook_over_budget_is_refused_with_figures_and_nothing_is_wri
     notebook = Notebook(database)
     await notebook.write(replace("kept"), "first", "person", by_words)
     with pytest.raises(OverBudget, match=r"2,060 tokens; its budget is 2,048.*at least 12 tokens"):
-        await notebook.write(replace("word " * (NOTEBOOK_TOKENS + 12)), "long", "person", by_words)
+        await notebook.write(replace("word " * (notebook.budget + 12)), "long", "person", by_words)
     assert (await notebook.current()).content == "kept"
 
 

@@ -1,0 +1,49 @@
+"""The outfit card: what a mounted corpus is, in a few lines that an agent, a client and a person can read.
+
+Knows the lines and their budget; does not know how a corpus is indexed. Light to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memory.corpora import CorpusInfo
+
+CARD_TOKENS = 300
+"""Budget of a card in the agent's tokens: it is told in mid-window and stands in every context after that."""
+SKIPPED_SHOWN = 5
+
+
+def card(info: CorpusInfo) -> str:
+    """What the corpus is, how fresh, its main terms, and what was left out."""
+    lines = [
+        f"{info.name}: {info.files} files, {info.chunks} passages, {info.bytes / 1e6:.1f} MB from {info.path}",
+        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
+    ]
+    if info.owed:
+        lines.append(f"{info.owed} passages are searchable by keyword only; their vectors follow")
+    if info.terms:
+        lines.append(f"main terms: {', '.join(info.terms)}")
+    if info.skipped:
+        shown = "; ".join(f"{path} ({why})" for path, why in info.skipped[:SKIPPED_SHOWN])
+        more = len(info.skipped) - SKIPPED_SHOWN
+        lines.append(f"skipped {len(info.skipped)}: {shown}" + (f" and {more} more" if more > 0 else ""))
+    return "\n".join(lines)
+
+
+def worn(info: CorpusInfo, count: Callable[[str], int], budget: int = CARD_TOKENS) -> str:
+    """The card as an agent sees it: without what was skipped, and with as many terms as `budget` tokens hold."""
+    lines = [
+        f"{info.name}: {info.files} files, {info.chunks} passages, from {info.path}",
+        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
+    ]
+    terms = list(info.terms)
+    while terms:
+        made = "\n".join([*lines, f"main terms: {', '.join(terms)}"])
+        if count(made) <= budget:
+            return made
+        terms.pop()
+    made = "\n".join(lines)
+    return made if count(made) <= budget else info.name
