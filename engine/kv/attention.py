@@ -56,7 +56,7 @@ def _step(queries: Any, view: View, scale: float) -> Any:
     grouped = (queries * scale).reshape(1, heads, -1, size)
     exact = (grouped @ keys.swapaxes(-1, -2)).astype(mx.float32)
     if not view.extents:
-        return (mx.softmax(exact, axis=-1).astype(dtype) @ values).reshape(queries.shape[:3] + (values.shape[3],))
+        return (mx.softmax(exact, axis=-1).astype(dtype) @ values).reshape((*queries.shape[:3], values.shape[3]))
     scores = [
         mx.quantized_matmul(grouped, *_in(dtype, one.keys), transpose=True, group_size=form.group, bits=form.key_bits)
         for one in view.extents
@@ -77,7 +77,7 @@ def _step(queries: Any, view: View, scale: float) -> Any:
         at += one.blocks
     summed = mx.sum((parts[0] if len(parts) == 1 else mx.concatenate(parts)).astype(mx.float32), 0, keepdims=True)
     out = (summed + (exact.astype(dtype) @ values).astype(mx.float32)) / total
-    return out.astype(dtype).reshape(queries.shape[:3] + (values.shape[3],))
+    return out.astype(dtype).reshape((*queries.shape[:3], values.shape[3]))
 
 
 def _long(queries: Any, view: View, scale: float) -> Any:

@@ -6,6 +6,7 @@ Two contexts with the same model and the same first n blocks of ids have the sam
 from __future__ import annotations
 
 import hashlib
+import threading
 from array import array
 from collections.abc import Sequence
 
@@ -35,14 +36,18 @@ class Chain:
 
     def __init__(self, fingerprint: str, form: str) -> None:
         self._links = [first_link(fingerprint, form)]
+        # Asked for by the event loop and by the compute thread.
+        self._lock = threading.Lock()
 
     def cut(self, length: int) -> None:
         """Forgets the links that depend on ids from `length` on."""
-        del self._links[1 + length // BLOCK :]
+        with self._lock:
+            del self._links[1 + length // BLOCK :]
 
     def links(self, ids: Sequence[int], blocks: int) -> list[str]:
         """The links at the ends of the first `blocks` blocks; the first one is before any token."""
-        while len(self._links) <= blocks:
-            start = (len(self._links) - 1) * BLOCK
-            self._links.append(next_link(self._links[-1], ids[start : start + BLOCK]))
-        return self._links[: blocks + 1]
+        with self._lock:
+            while len(self._links) <= blocks:
+                start = (len(self._links) - 1) * BLOCK
+                self._links.append(next_link(self._links[-1], ids[start : start + BLOCK]))
+            return self._links[: blocks + 1]

@@ -1,9 +1,9 @@
 """Which strategy each layer of a model gets: sealed blocks, exact blocks, or its whole state at turn boundaries.
 
-A layer with a plain cache grows by appending and can be cut: it is kept in blocks, quantised where the model's attention
-takes our caches, exact where it does not (multi-head latent attention, attention sinks). Anything else (sliding windows,
-recurrent layers) cannot be cut back: its whole state is kept at each turn's end. Asked of the model itself by a trial of
-a few tokens, not read off its name.
+A layer with a plain cache grows by appending and can be cut: it is kept in blocks, quantised where the model's
+attention takes our caches, exact where it does not (multi-head latent attention, attention sinks). Anything else
+(sliding windows, recurrent layers) cannot be cut back: its whole state is kept at each turn's end. Asked of the model
+itself by a trial of a few tokens, not read off its name.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import structlog
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from engine.backend import mx
+from engine.events import ModelInfo
 from engine.kv.attention import Rows, install
 from engine.kv.form import EXACT, Form
 from engine.kv.sealed import ExactCache, SealedCache
@@ -49,6 +50,13 @@ class Family:
     def in_blocks(self) -> bool:
         """Whether every layer can be cut back and shared by prefix."""
         return "state" not in self.kinds
+
+    def token_bytes(self, info: ModelInfo) -> int:
+        """Bytes of cache per token in all layers; layers without blocks are counted as if they grew."""
+        value_bytes = 2 if info.dtype in ("float16", "bfloat16") else 4
+        pairs = info.layers * info.kv_heads * info.head_dim
+        sealed = self.kinds.count("sealed") / max(1, len(self.kinds))
+        return round(pairs * (sealed * self.form.value_pair_bytes(value_bytes) + (1 - sealed) * 2 * value_bytes))
 
     def make(self, network: Any) -> list[Any]:
         """Empty caches for a context."""
@@ -95,7 +103,10 @@ def _close(one: Any, other: Any) -> bool:
 
 def _same(network: Any, form: Form, wanted: Any) -> bool:
     try:
-        return _close(_logits(network, _caches(network, form, True)), wanted)
+        caches = _caches(network, form, True)
+        close = _close(_logits(network, caches), wanted)
+        sizes = {int(part.shape[-1]) for one in caches if isinstance(one, SealedCache) for part in one.state}
+        return close and all(size % form.group == 0 for size in sizes)
     except Exception as error:
         log.debug("kv_trial_failed", error=repr(error))
         return False

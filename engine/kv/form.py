@@ -58,7 +58,7 @@ def form_for(choice: KvChoice, head_dim: int) -> Form:
     if group is None:
         raise InvalidInput(
             f"A head size of {head_dim} cannot be quantised in groups of {' or '.join(map(str, GROUPS))}.",
-            "Set `kv_format = \"exact\"` for this model.",
+            'Set `kv_format = "exact"` for this model.',
         )
     return Form(choice, 8, 4 if choice == "k8v4" else 8, group)
 

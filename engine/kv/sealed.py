@@ -145,6 +145,11 @@ class SealedCache:
         self.extents.append(extent)
         self.offset += extent.blocks * BLOCK
 
+    def seal_full(self) -> None:
+        """Seals a tail that is a full block, since what follows it is coming."""
+        if self.tail == BLOCK:
+            self._seal(self.tail_keys, self.tail_values)
+
     def attach_tail(self, keys: Any, values: Any) -> None:
         """Takes in exact tokens `(1, kv heads, 1 to 256, head size)` behind the sealed ones."""
         assert self.tail == 0

@@ -174,9 +174,7 @@ async def test_text_from_outside_stays_within_its_fence(home: Path, database: Da
         assert window is not None
         (user, _) = window.turns
         control = set(range(len(CONTROL)))
-        assert [id for id in user.ids if id in control] == [
-            id for id in engine.chat.turn("user", "x") if id in control
-        ]
+        assert [id for id in user.ids if id in control] == [id for id in engine.chat.turn("user", "x") if id in control]
         assert user.content.count("</data>") == user.content.count("<data ")
 
 
