@@ -108,10 +108,12 @@ class AgentContext:
         self._window = replace(self._window, opening=told, turns=(*self._window.turns, *turns))
 
     async def missing(self, engine: Engine) -> list[int]:
-        """Ids of the window that the engine's context does not hold yet; after a restart that is all of them."""
+        """Ids of the window that the engine's context does not hold yet: what it holds outlives the process."""
         ids = self.window.ids
         held = engine.ids(self.agent) if engine.exists(self.agent) else ()
-        shared = next((n for n, pair in enumerate(zip(held, ids, strict=False)) if pair[0] != pair[1]), len(held))
+        pairs = enumerate(zip(held, ids, strict=False))
+        # The engine may hold more: a reply that was drawn but not committed when the process was killed.
+        shared = next((n for n, (one, other) in pairs if one != other), min(len(held), len(ids)))
         if not held or shared == 0:
             await engine.start(self.agent, [])
         elif shared < len(held):

@@ -44,7 +44,7 @@ async def judge(
     chat = engine.chat
     asked = [*opening, *chat.turn("user", question), *chat.reply_start()]
     try:
-        await engine.start(context, [])
+        await engine.start(context, [], lasting=False)
         weights = await engine.choose(context, asked, [chat.encode(option) for option in options])
         choice = max(zip(weights, options, strict=True))[1]
         said = [*asked, *chat.encode(f"{choice}\n")]

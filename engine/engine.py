@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engine.contexts import Context
     from engine.kv.families import Family
     from engine.kv.form import Form
+    from engine.kv.loading import Piece
     from engine.kv.store import Store
     from engine.models import Loaded
     from engine.runs import Generation, Model
@@ -471,6 +472,7 @@ class Engine:
         from engine.kv.loading import Restored
 
         donor.busy = True
+        pieces: list[Piece] = []
         try:
             with anyio.CancelScope(shield=True):
                 pieces = await self._compute.call(lambda: lend(donor, blocks))

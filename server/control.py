@@ -92,6 +92,7 @@ async def _answer(
     for name in (
         "server.orders",
         "server.orders_agents",
+        "server.orders_kv",
         "server.orders_checks",
     ):  # they register the orders on the parts of the house
         importlib.import_module(name)

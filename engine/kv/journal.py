@@ -66,6 +66,11 @@ class Journal:
         self._records = 0
         self._unsynced = False
 
+    @property
+    def length(self) -> int:
+        """How many leading ids are in the log and still true."""
+        return self._same
+
     def cut(self, length: int) -> None:
         """Ids from `length` on have changed or are gone."""
         self._same = min(self._same, length)

@@ -119,7 +119,8 @@ def _load_tail(shelf: Shelf, path: Path, tail: TailRef, ids: Sequence[int], whol
         return None
     metadata, arrays = loaded
     saved = [int(one) for one in arrays.pop("ids").tolist()]
-    if len(saved) != tail.tokens:
+    del saved[tail.tokens :]
+    if len(saved) < tail.tokens:
         return None
     same = next(
         (n for n, pair in enumerate(zip(saved, ids, strict=False)) if pair[0] != pair[1]), min(len(saved), len(ids))

@@ -75,6 +75,11 @@ class Manifest:
     tails: tuple[TailRef, ...] = ()
     """Oldest first; the last one is the latest state."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it names."""
+        return sum(ref.nbytes for ref in self.blocks) + sum(tail.nbytes for tail in self.tails)
+
     def encode(self) -> bytes:
         line = json.dumps({"soul_kv": VERSION, **asdict(self)}, separators=(",", ":"), ensure_ascii=True).encode()
         return line + b"\n" + xxhash.xxh3_128_hexdigest(line).encode() + b"\n"
@@ -88,7 +93,8 @@ class Manifest:
         said = cast(dict[str, Any], json.loads(line))
         if said.pop("soul_kv") != VERSION:
             raise Damaged("the manifest has another version")
-        blocks = tuple(BlockRef(**{**one, "links": tuple(one["links"])}) for one in said.pop("blocks"))
+        kept: list[dict[str, Any]] = [{**one, "links": tuple(one["links"])} for one in said.pop("blocks")]
+        blocks = tuple(BlockRef(**one) for one in kept)
         tails = tuple(TailRef(**one) for one in said.pop("tails"))
         return cls(**said, blocks=blocks, tails=tails)
 

@@ -38,7 +38,9 @@ class Snapshot:
 
     name: str
     ids: tuple[int, ...]
-    """The computed ones."""
+    """The computed ones, and those behind them that the log has."""
+    tokens: int
+    """How many are computed."""
     links: tuple[str, ...]
     """At the ends of the sealed blocks; the first is before any token."""
     refs: tuple[BlockRef, ...]
@@ -70,7 +72,8 @@ def extract(context: Context) -> Snapshot:
     first = refs[-1].end if refs else 0
     blocks = max(sealed_blocks(tokens), sealed, first)
     fresh: dict[str, Tensor] = {}
-    tail: dict[str, Tensor] = {"ids": Tensor("I32", (tokens,), np.frombuffer(id_bytes(context.ids[:tokens]), np.uint8))}
+    ids = tuple(context.ids[: max(tokens, context.journal.length)])
+    tail: dict[str, Tensor] = {"ids": Tensor("I32", (len(ids),), np.frombuffer(id_bytes(ids), np.uint8))}
     states: dict[str, Any] = {}
     for number, layer in enumerate(context.cache):
         if isinstance(layer, SealedCache):
@@ -97,7 +100,8 @@ def extract(context: Context) -> Snapshot:
                 tail[f"{number}.s{place}"] = _bytes_of(array)
     return Snapshot(
         context.name,
-        tuple(context.ids[:tokens]),
+        ids,
+        tokens,
         tuple(most[: blocks + 1]),
         tuple(refs),
         fresh,
@@ -148,24 +152,25 @@ def save(shelf: Shelf, snapshot: Snapshot) -> Manifest:
         blocks.append(ref)
         written += count
     old = shelf.manifest(snapshot.name)
-    rest = snapshot.ids[(len(snapshot.links) - 1) * BLOCK :]
-    file = tail_name(len(snapshot.ids))
+    tokens = snapshot.tokens
+    rest = snapshot.ids[(len(snapshot.links) - 1) * BLOCK : tokens]
+    file = tail_name(tokens)
     link = next_link(snapshot.links[-1], rest)
-    metadata = {**_origin(shelf, "tail"), "tokens": str(len(snapshot.ids)), "states": snapshot.states}
+    metadata = {**_origin(shelf, "tail"), "tokens": str(tokens), "states": snapshot.states}
     size = write(folder / file, snapshot.tail, metadata)
     written += size
-    tails = [TailRef(file, len(snapshot.ids), len(snapshot.links) - 1, link, size)]
+    tails = [TailRef(file, tokens, len(snapshot.links) - 1, link, size)]
     if not snapshot.trimmable and old is not None:
         # A cache that cannot be cut comes back from an earlier turn's end; one of the ids that were cut is of no use,
         # and is found out when it is looked at.
-        earlier = [one for one in old.tails if one.tokens < len(snapshot.ids)]
+        earlier = [one for one in old.tails if one.tokens < tokens]
         tails = [*earlier[-(TAILS_OF_STATES - 1) :], *tails]
     now = time.time()
     manifest = Manifest(
         snapshot.name,
         shelf.fingerprint,
         shelf.form,
-        len(snapshot.ids),
+        tokens,
         old.created if old else now,
         now,
         written + (old.written if old else 0),
@@ -184,7 +189,7 @@ def _origin(shelf: Shelf, kind: str) -> dict[str, str]:
 def _write_blocks(
     shelf: Shelf, tensors: Mapping[str, Tensor], links: Sequence[str], start: int
 ) -> tuple[BlockRef, int]:
-    """A pool file with the blocks from `start` to the end of `links`; one with these very bytes is not written again."""
+    """A pool file with the blocks from `start` to the end of `links`; one with these bytes is not written again."""
     count = len(links) - 1 - start
     own = tuple(links[start + 1 :])
     digest = xxhash.xxh3_128()

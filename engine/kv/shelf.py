@@ -11,7 +11,6 @@ Runs on whatever thread does the I/O (a lock guards the index); computes nothing
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
@@ -67,7 +66,7 @@ class Shelf:
         """Makes the folders, reads every manifest, sweeps what no manifest names. Raises OSError."""
         for folder in (self.pool, self.agents):
             folder.mkdir(parents=True, exist_ok=True)
-        os.chmod(self.kv, 0o700)
+        self.kv.chmod(0o700)
         for folder in self.agents.iterdir():
             for rest in folder.glob(".*.new"):
                 rest.unlink(missing_ok=True)
@@ -372,6 +371,19 @@ class Shelf:
         sync_folder(self.pool)
         self.commit(manifest)
         return manifest
+
+
+def foreign(mine: Shelf) -> list[Manifest]:
+    """The contexts of other models and formats below the same folder. What cannot be read is left out."""
+    found: list[Manifest] = []
+    for path in mine.kv.glob(f"*/agents/*/{MANIFEST}"):
+        if path.parent.parent == mine.agents:
+            continue
+        try:
+            found.append(Manifest.decode(path.read_bytes()))
+        except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
+            log.debug("kv_foreign_unreadable", path=str(path), error=str(error))
+    return found
 
 
 def check_origin(path: Path, metadata: dict[str, str], fingerprint: str, form: str) -> None:

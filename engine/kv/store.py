@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +19,37 @@ import structlog
 
 from engine.compute import ComputeThread
 from engine.contexts import Context
+from engine.errors import Conflict, NotFound, Unavailable
 from engine.kv.chain import Chain
 from engine.kv.families import Family
 from engine.kv.form import BLOCK
 from engine.kv.journal import Journal
 from engine.kv.loading import restore
 from engine.kv.saving import COMPACT_AT, IDS, Snapshot, compact, extract, save
-from engine.kv.shelf import Shelf
+from engine.kv.shelf import Fault, Shelf, foreign
 
 if TYPE_CHECKING:
     from engine.kv.manifest import Manifest
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A context as `soul agents` shows it. `used` in seconds since 1970, None for one that was never saved."""
+
+    name: str
+    tokens: int
+    saved_tokens: int
+    hot_bytes: int
+    disk_bytes: int
+    written_bytes: int
+    form: str
+    fingerprint: str
+    used: float | None
+    shared_tokens: int
+    lasting: bool
+    save_error: str
 
 
 class Store:
@@ -247,6 +267,96 @@ class Store:
             await self._writer.call(lambda: shelf.drop(context.name))
         except OSError as error:
             log.warning("kv_drop_failed", error=str(error))
+
+    def list(self) -> list[Kept]:
+        """All contexts, those of other models and formats on disk included, the latest used first."""
+        rows: list[Kept] = []
+        for context in self.contexts.values():
+            manifest = self.shelf.manifest(context.name) if self.shelf is not None else None
+            disk, shared = self.disk_bytes(context.name)
+            rows.append(
+                Kept(
+                    name=context.name,
+                    tokens=len(context.ids),
+                    saved_tokens=context.saved if manifest else 0,
+                    hot_bytes=context.kv_bytes,
+                    disk_bytes=disk,
+                    written_bytes=manifest.written if manifest else 0,
+                    form=self.family.form.label,
+                    fingerprint=self._fingerprint,
+                    used=manifest.used if manifest else None,
+                    shared_tokens=shared,
+                    lasting=context.journal is not None,
+                    save_error=context.saver.error,
+                )
+            )
+        if self.shelf is not None:
+            for manifest in foreign(self.shelf):
+                rows.append(
+                    Kept(
+                        name=manifest.name,
+                        tokens=manifest.tokens,
+                        saved_tokens=manifest.tokens,
+                        hot_bytes=0,
+                        disk_bytes=manifest.nbytes,
+                        written_bytes=manifest.written,
+                        form=manifest.form,
+                        fingerprint=manifest.fingerprint,
+                        used=manifest.used,
+                        shared_tokens=0,
+                        lasting=True,
+                        save_error="",
+                    )
+                )
+        return sorted(rows, key=lambda row: -(row.used or time.time()))
+
+    async def verify(self, name: str | None = None) -> list[Fault]:
+        """Reads a context's files (all, without a name) and compares checksums; bad ones go into quarantine.
+
+        Raises NotFound.
+        """
+        shelf = self._usable()
+        return await self._writer.call(lambda: shelf.verify([name] if name is not None else None))
+
+    async def compact(self, name: str) -> tuple[int, int]:
+        """Puts a context's block files into one; how many there were before and after. Raises NotFound."""
+        shelf = self._usable()
+        manifest = shelf.manifest(name)
+        if manifest is None:
+            raise NotFound(f"There is no saved context named {name}.", "`soul agents` lists them.")
+        await self._writer.call(lambda: self._compact(shelf, self.contexts[name]))
+        after = shelf.manifest(name)
+        return len(manifest.blocks), len(after.blocks) if after else 0
+
+    async def export(self, name: str, target: Path) -> int:
+        """Copies a context into a new folder; the bytes. Raises NotFound, Conflict, Unavailable."""
+        shelf = self._usable()
+        try:
+            return await self._writer.call(lambda: shelf.export(name, target))
+        except OSError as error:
+            raise Unavailable(f"{target} cannot be written: {error}.", "Choose another folder.") from error
+
+    async def adopt(self, source: Path, name: str | None) -> str:
+        """Takes in an exported context; its name. Raises InvalidInput, Conflict, Unavailable."""
+        shelf = self._usable()
+        if name is not None and name in self.contexts:
+            raise Conflict(f"A context named {name} is there already.", "Drop it, or give another name.")
+        try:
+            manifest = await self._writer.call(lambda: shelf.adopt(source, name))
+            ids, journal = await self._writer.call(lambda: shelf.ids(manifest.name))
+        except OSError as error:
+            raise Unavailable(
+                f"{source} cannot be imported: {error}.", "Free disk space, or check the path."
+            ) from error
+        context = Context(manifest.name, ids, chain=self._chain(), journal=journal)
+        context.saved = manifest.tokens
+        self.contexts[manifest.name] = context
+        return manifest.name
+
+    def _usable(self) -> Shelf:
+        if self.shelf is None:
+            raise Unavailable(f"Nothing is kept on disk: {self.error}.", "Make the folder writable and restart.")
+        return self.shelf
 
     @property
     def written_bytes(self) -> int:

@@ -1,0 +1,78 @@
+"""The orders on the agents' working memory: what is kept, whether it is whole, and taking it elsewhere.
+
+Importing this module registers the orders with `server.control`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.control import LOADING_S, Order, order, plain
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+
+
+async def _engine(given: Order) -> Engine:
+    part = given.serving.house.engine
+    if part.peek() is None:
+        await given.progress(f"model: {part.progress}", part.fraction)
+    return await part.get(LOADING_S)
+
+
+@order("kv.list")
+async def kv_list(given: Order) -> Any:
+    """Every context, hot and on disk, and what the engine wrote since it started."""
+    engine = await _engine(given)
+    status = engine.status()
+    return {
+        "agents": plain(engine.store.list()),
+        "strategy": status.kv_strategy,
+        "written_bytes": status.kv_written_bytes,
+        "error": status.kv_error,
+    }
+
+
+@order("kv.verify")
+async def kv_verify(given: Order) -> Any:
+    """Reads everything and compares checksums."""
+    engine = await _engine(given)
+    name = given.arguments.get("agent")
+    return plain(await engine.store.verify(str(name) if name else None))
+
+
+@order("kv.drop")
+async def kv_drop(given: Order) -> Any:
+    """Forgets a context, in memory and on disk; an agent's window stays, and is computed again."""
+    engine = await _engine(given)
+    name = given.text("agent")
+    engine.ids(name)
+    await engine.drop(name)
+    return {"dropped": name}
+
+
+@order("kv.compact")
+async def kv_compact(given: Order) -> Any:
+    """Puts a context's block files into one."""
+    engine = await _engine(given)
+    before, after = await engine.store.compact(given.text("agent"))
+    return {"before": before, "after": after}
+
+
+@order("kv.export")
+async def kv_export(given: Order) -> Any:
+    """Copies a context into a new folder."""
+    engine = await _engine(given)
+    name = given.text("agent")
+    engine.ids(name)
+    await engine.saved(name)
+    return {"bytes": await engine.store.export(name, Path(given.text("path")))}
+
+
+@order("kv.import")
+async def kv_import(given: Order) -> Any:
+    """Takes in what an export made."""
+    engine = await _engine(given)
+    name = given.arguments.get("agent")
+    return {"agent": await engine.store.adopt(Path(given.text("path")), str(name) if name else None)}
