@@ -70,7 +70,8 @@ def extract(context: Context) -> Snapshot:
     most = context.chain.links(context.ids, tokens // BLOCK)
     refs = leading(context.refs, most)
     first = refs[-1].end if refs else 0
-    blocks = max(sealed_blocks(tokens), sealed, first)
+    in_blocks = any(isinstance(layer, SealedCache | ExactCache) for layer in context.cache)
+    blocks = max(sealed_blocks(tokens), sealed, first) if in_blocks else 0
     fresh: dict[str, Tensor] = {}
     ids = tuple(context.ids[: max(tokens, context.journal.length)])
     tail: dict[str, Tensor] = {"ids": Tensor("I32", (len(ids),), np.frombuffer(id_bytes(ids), np.uint8))}

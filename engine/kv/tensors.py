@@ -86,7 +86,7 @@ def read_header(path: Path) -> Header:
         start = file.read(8)
         if len(start) < 8:
             raise Damaged(f"{path.name}: {size} bytes, too short for a header")
-        (length,) = struct.unpack("<Q", start))
+        (length,) = struct.unpack("<Q", start)
         if length > min(size - 8, MOST_HEADER):
             raise Damaged(f"{path.name}: its header of {length} bytes is longer than the file")
         raw = file.read(length)
