@@ -274,7 +274,7 @@ class Engine:
         self._take(found)
         await self._warm(found)
         send, receive = anyio.create_memory_object_stream[Event](math.inf)
-        ending = _Ending(found, send)
+        ending = _Ending(found, send, self.store.save_soon)
         run = Generation(
             self._model,
             found,
@@ -299,7 +299,6 @@ class Engine:
             self._decode_rate = run.decode_rate or self._decode_rate
             if self._generations.get(context) is run:
                 del self._generations[context]
-            self.store.save_soon(found)
 
     async def choose(self, context: str, ids: Sequence[int], options: Sequence[Sequence[int]]) -> list[float]:
         """Probabilities of each option as the continuation of the context and `ids`; they sum to 1.
@@ -488,9 +487,15 @@ class _Ending:
     In one, so that a caller who has the last event finds the context free, even when it does not close its iterator.
     """
 
-    def __init__(self, context: Context, stream: MemoryObjectSendStream[Event] | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        stream: MemoryObjectSendStream[Event] | None = None,
+        after: Callable[[Context], None] = lambda _: None,
+    ) -> None:
         self._context = context
         self._stream = stream
+        self._after = after
         self.done = anyio.Event()
         self.error: Exception | None = None
 
@@ -502,6 +507,7 @@ class _Ending:
                 self._stream.send_nowait(finished)
             self._stream.close()
         self.done.set()
+        self._after(self._context)
 
 
 def _in_words(error: Exception) -> SoulError:

@@ -75,15 +75,14 @@ def agents_list(home: str, given: argparse.Namespace) -> None:
             f"{one['saved_tokens']:,}" + (" (not durable)" if one["save_error"] else ""),
             size(one["hot_bytes"]) if one["hot_bytes"] else "-",
             size(one["disk_bytes"]) if one["disk_bytes"] else "-",
-            size(one["written_bytes"]) if one["written_bytes"] else "-",
             one["form"],
-            one["fingerprint"][:12],
+            one["fingerprint"][:6],
             f"{one['shared_tokens']:,}" if one["shared_tokens"] else "-",
-            time.strftime("%m-%d %H:%M", time.localtime(one["used"])) if one["used"] else "-",
+            time.strftime("%d. %H:%M", time.localtime(one["used"])) if one["used"] else "-",
         )
         for one in found["agents"]
     ]
-    names = ("agent", "tokens", "saved", "hot", "on disk", "written", "format", "fingerprint", "shared", "last use")
+    names = ("agent", "tokens", "saved", "hot", "on disk", "format", "print", "shared", "used")
     OUT.print(table(names, rows) if rows else "no agent has a working memory yet")
     OUT.print(f"{found['strategy']}; {size(found['written_bytes'])} written since the daemon started", markup=False)
     for one in found["agents"]:

@@ -86,7 +86,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 4,
         "moe_intermediate_size": 32,
         "first_k_dense_replace": 2,
-        "rope_scaling": {"type": "yarn", "factor": 2.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 4096},
+        "rope_scaling": {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 4096},
     },
     "deepseek_v3": {
         "model_type": "deepseek_v3",
