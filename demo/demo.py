@@ -69,6 +69,11 @@ def sources(answer: str) -> list[str]:
     return re.findall(r"^\d+\. \[([^\]]+)\]", answer, re.MULTILINE)
 
 
+def first_token(answer: str) -> str:
+    """Seconds to the first token, as the answer's last line says."""
+    return (re.findall(r"first token after ([\d.]+) s", answer) or ["?"])[0]
+
+
 def clip(words: str, length: int = 72) -> str:
     line = " ".join(words.split())
     return line if len(line) <= length else line[: length - 1] + "…"
@@ -107,9 +112,14 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
     answer, seconds = await call(
         client, "invoke_agent", progress, task="What did we decide about the schema?", wait_s=120
     )
-    demo.note("invoke the Director", f"{len(heard)} progress messages; {clip(answer.splitlines()[-1].strip('()'), 60)}", seconds)
+    demo.note(
+        "invoke the Director",
+        f"{len(heard)} progress messages; {clip(answer.splitlines()[-1].strip('()'), 60)}",
+        seconds,
+    )
     console.print(f"    [dim]{clip(answer, 300)}[/dim]")
     demo.check(len(heard) >= 3, "tokens arrive as progress")
+    cold = first_token(answer)
 
     order, seconds = await call(
         client,
@@ -139,7 +149,7 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
         started = time.monotonic()
         said = demo.soul("self", "approve", pending[0])
         demo.note("the person approves it", clip(said), time.monotonic() - started)
-    return {"note": note, "order": id, "self": "I prefer short sentences."}
+    return {"note": note, "order": id, "self": "I prefer short sentences.", "first_token": cold}
 
 
 async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict[str, str]) -> None:
@@ -157,6 +167,18 @@ async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict
     demo.check(kept["self"] in self_now, "the new self is there")
     demo.check(order["state"] in ("accepted", "revise", "rejected"), "the reviewed order is there")
     demo.check(survey["memory"]["mounted"] == ["code"], "the mount is there")
+
+    answer, seconds = await call(client, "invoke_agent", task="And where is that written?", wait_s=120)
+    cached = int((re.findall(r"([\d,]+) cached", answer) or ["0"])[0].replace(",", ""))
+    agents = json.loads(demo.soul("agents", "--json"))["agents"]
+    kb = sum(one["disk_bytes"] for one in agents) / 1e3
+    demo.note(
+        "the Director goes on from disk",
+        f"first token {kept['first_token']} s cold, {first_token(answer)} s resumed; {cached:,} tokens not read again; "
+        f"{kb:,.0f} kB on disk",
+        seconds,
+    )
+    demo.check(cached > 0, "the Director's context outlived the kill")
 
 
 async def run(demo: Demo) -> None:
@@ -189,7 +211,11 @@ async def run(demo: Demo) -> None:
             # A request that was under way when the daemon died gets one clear error; the next one starts a new daemon.
             console.print(f"    [dim]{clip(str(error), 300)}[/dim]")
             await client.call_tool("status", {}, read_timeout_seconds=300)
-        demo.note("kill -9 the daemon, call again", f"daemon {survey['pid']} killed, a new one answered", time.monotonic() - started)
+        demo.note(
+            "kill -9 the daemon, call again",
+            f"daemon {survey['pid']} killed, a new one answered",
+            time.monotonic() - started,
+        )
         await after(demo, client, call, kept)
 
 

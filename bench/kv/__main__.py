@@ -91,7 +91,7 @@ def main() -> None:
         if "resume" in parts:
             wanted = [shapes.LLAMA_8B] if given.quick else [shapes.LLAMA_8B, shapes.MISTRAL_LARGE]
             rows = [
-                on_a_thread(lambda shape=shape: loading.run(shape, 4096, repeats, folder / f"resume-{shape.layers}"))
+                on_a_thread(lambda shape=shape: loading.run(shape, 4200, repeats, folder / f"resume-{shape.layers}"))
                 for shape in wanted
             ]
             note("resume", rows)

@@ -22,6 +22,9 @@ from engine.kv.tensors import Damaged, check, read_header
 
 log = structlog.get_logger()
 
+AHEAD = 24
+"""Tensors that are read while as many are hashed: four layers of a quantised cache."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -160,8 +163,13 @@ def _load(shelf: Shelf, path: Path) -> tuple[dict[str, str], dict[str, Any]] | N
         header = read_header(path)
         check_origin(path, header.metadata, shelf.fingerprint, shelf.form)
         arrays: dict[str, Any] = mx.load(str(path))  # pyright: ignore[reportAssignmentType]
-        mx.eval(arrays)
-        for name, array in arrays.items():
+        names = list(arrays)
+        mx.async_eval([arrays[name] for name in names[:AHEAD]])
+        for place, name in enumerate(names):
+            if place % AHEAD == 0:
+                # The next ones are read while these are hashed.
+                mx.async_eval([arrays[one] for one in names[place + AHEAD : place + 2 * AHEAD]])
+            array = arrays[name]
             plain = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
             check(path, header, name, memoryview(plain).cast("B") if plain.size else b"")
         if arrays.keys() != header.tensors.keys():
