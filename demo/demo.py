@@ -170,12 +170,13 @@ async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict
 
     answer, seconds = await call(client, "invoke_agent", task="And where is that written?", wait_s=120)
     cached = int((re.findall(r"([\d,]+) cached", answer) or ["0"])[0].replace(",", ""))
-    agents = json.loads(demo.soul("agents", "--json"))["agents"]
-    kb = sum(one["disk_bytes"] for one in agents) / 1e3
+    found = json.loads(demo.soul("agents", "--json"))
+    kb = sum(one["disk_bytes"] for one in found["agents"]) / 1e3
+    spared = cached / (found["prefill_tokens_per_s"] or 1)
     demo.note(
         "the Director goes on from disk",
-        f"first token {kept['first_token']} s cold, {first_token(answer)} s resumed; {cached:,} tokens not read again; "
-        f"{kb:,.0f} kB on disk",
+        f"first token {kept['first_token']} s cold, {first_token(answer)} s resumed with a new task to read; "
+        f"{cached:,} tokens not read again, which spared {spared:.1f} s; {kb:,.0f} kB on disk",
         seconds,
     )
     demo.check(cached > 0, "the Director's context outlived the kill")

@@ -30,6 +30,7 @@ async def kv_list(given: Order) -> Any:
         "agents": plain(engine.store.list()),
         "strategy": status.kv_strategy,
         "written_bytes": status.kv_written_bytes,
+        "prefill_tokens_per_s": status.prefill_tokens_per_s,
         "error": status.kv_error,
     }
 
