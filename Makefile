@@ -32,6 +32,7 @@ bench: $(VENV)/.bench ## all benchmarks; figures and pictures go to bench/result
 	$(BIN)/python -m bench.bridge
 	$(BIN)/python -m bench.store
 	$(BIN)/python -m bench.flush
+	$(BIN)/python -m bench.kv
 
 install: $(VENV)/.runtime
 

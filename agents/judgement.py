@@ -44,7 +44,7 @@ async def judge(
     chat = engine.chat
     asked = [*opening, *chat.turn("user", question), *chat.reply_start()]
     try:
-        await engine.start(context, asked)
+        await engine.start(context, asked, lasting=False)
         weights = await engine.choose(context, [], [chat.encode(option) for option in options])
         choice = max(zip(weights, options, strict=True))[1]
         said = chat.encode(f"{choice}\n")

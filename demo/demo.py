@@ -69,6 +69,11 @@ def sources(answer: str) -> list[str]:
     return re.findall(r"^\d+\. \[([^\]]+)\]", answer, re.MULTILINE)
 
 
+def first_token(answer: str) -> str:
+    """Seconds to the first token, as the answer's last line says."""
+    return (re.findall(r"first token after ([\d.]+) s", answer) or ["?"])[0]
+
+
 def clip(words: str, length: int = 64) -> str:
     line = " ".join(words.split())
     return line if len(line) <= length else line[: length - 1] + "…"
@@ -114,6 +119,7 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
     )
     console.print(f"    {clip(answer, 200)}", style="dim", markup=False)
     demo.check(len(heard) >= 3, "tokens arrive as progress")
+    cold = first_token(answer)
 
     order, seconds = await call(
         client,
@@ -143,7 +149,7 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
         started = time.monotonic()
         said = demo.soul("self", "approve", pending[0])
         demo.note("the person approves it", clip(said), time.monotonic() - started)
-    return {"note": note, "order": id, "self": "I prefer short sentences."}
+    return {"note": note, "order": id, "self": "I prefer short sentences.", "first_token": cold}
 
 
 async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict[str, str]) -> None:
@@ -161,6 +167,19 @@ async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict
     demo.check(kept["self"] in self_now, "the new self is there")
     demo.check(order["state"] in ("accepted", "revise", "rejected"), "the reviewed order is there")
     demo.check(survey["memory"]["mounted"] == ["code"], "the mount is there")
+
+    answer, seconds = await call(client, "invoke_agent", task="And where is that written?", wait_s=120)
+    cached = int((re.findall(r"([\d,]+) cached", answer) or ["0"])[0].replace(",", ""))
+    found = json.loads(demo.soul("agents", "--json"))
+    kb = sum(one["disk_bytes"] for one in found["agents"]) / 1e3
+    spared = cached / (found["prefill_tokens_per_s"] or 1)
+    demo.note(
+        "the Director goes on from disk",
+        f"first token {kept['first_token']} s cold, {first_token(answer)} s resumed with a new task to read; "
+        f"{cached:,} tokens not read again, which spared {spared:.1f} s; {kb:,.0f} kB on disk",
+        seconds,
+    )
+    demo.check(cached > 0, "the Director's context outlived the kill")
 
 
 async def run(demo: Demo) -> None:

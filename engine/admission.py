@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 class Admission:
     """The limits of one loaded model on this machine."""
 
-    def __init__(self, info: ModelInfo, memory_bytes: int) -> None:
+    def __init__(self, info: ModelInfo, memory_bytes: int, token_bytes: int) -> None:
         self._info = info
         self.memory_bytes = memory_bytes
-        value_bytes = 2 if info.dtype in ("float16", "bfloat16") else 4
-        self._token_bytes = 2 * info.layers * info.kv_heads * info.head_dim * value_bytes
+        self._token_bytes = token_bytes
 
     @property
     def limit_bytes(self) -> int:

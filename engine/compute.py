@@ -5,7 +5,7 @@ run here, and only ids, text, bytes and numbers leave. Knows turns and queues; d
 
 Turns: between two orders, every running request makes one step. A decode step is one token, a prefill step is one
 chunk; only one request prefills per round, so that a long prompt costs the others one chunk's time per token at most.
-The list of running requests is the seam for true batching: a batch would step several of them at once.
+Requests that decode and whose caches allow it share one pass over the weights per round; they come and go at any step.
 """
 
 from __future__ import annotations
@@ -35,8 +35,17 @@ class Run(Protocol):
     @property
     def phase(self) -> Literal["prefill", "decode"]: ...
 
+    @property
+    def joins(self) -> bool:
+        """Whether its next step can be computed in one pass with that of other runs that say so too."""
+        ...
+
     def step(self) -> bool:
         """Computes one chunk or one token; True when the request is done and settled."""
+        ...
+
+    def step_with(self, others: Any) -> list[bool]:
+        """One step for this run and `others`, all of which join; which are done, this one first."""
         ...
 
     def fail(self, error: Exception) -> None:
@@ -63,8 +72,8 @@ class Loop:
 class ComputeThread:
     """Starts, feeds and stops the thread."""
 
-    def __init__(self, name: str = "soul-compute") -> None:
-        self.loop = Loop()
+    def __init__(self, name: str = "soul-compute", loop: Loop | None = None) -> None:
+        self.loop = loop or Loop()
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._running: list[Run] = []
         self._closing = False
@@ -140,9 +149,16 @@ class ComputeThread:
                 log.exception("compute_order_failed")
 
     def _round(self) -> None:
-        """One token for each that decodes, one chunk for the first that prefills."""
+        """One token for each that decodes, in one pass where they can, and one chunk for the first that prefills."""
+        together = [run for run in self._running if run.joins]
+        if len(together) > 1:
+            self._step_together(together)
+        else:
+            together = []
         prefilled = False
         for run in tuple(self._running):
+            if run in together:
+                continue
             if run.phase == "prefill":
                 if prefilled:
                     continue
@@ -151,6 +167,19 @@ class ComputeThread:
                 self._running.remove(run)
                 self._running.append(run)
             if self._step(run):
+                self._running.remove(run)
+
+    def _step_together(self, runs: list[Run]) -> None:
+        try:
+            done = runs[0].step_with(runs[1:])
+        except Exception as error:
+            # Some caches may have taken the token in and others not; none of them can be gone on from.
+            log.exception("compute_step_failed", together=len(runs))
+            for run in runs:
+                run.fail(error)
+            done = [True] * len(runs)
+        for run, ended in zip(runs, done, strict=True):
+            if ended:
                 self._running.remove(run)
 
     def _step(self, run: Run) -> bool:

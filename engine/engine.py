@@ -22,6 +22,7 @@ from engine.budget import machine_memory
 from engine.compute import ComputeThread
 from engine.errors import Conflict, InvalidInput, NotFound, OverBudget, SoulError, Unavailable
 from engine.events import ContextStatus, EngineStatus, Event, Finished, ModelInfo, Prefill, Token
+from engine.kv.form import BLOCK, KvChoice
 from engine.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
     from engine.chat import Chat
     from engine.contexts import Context
+    from engine.kv.families import Family
+    from engine.kv.form import Form
+    from engine.kv.loading import Piece
+    from engine.kv.store import Store
     from engine.models import Loaded
     from engine.runs import Generation, Model
 
@@ -58,12 +63,32 @@ class EngineConfig:
     """What to take for the machine's memory instead of its RAM."""
     hub_endpoint: str | None = None
     """Another hub than the public one."""
+    kv_format: KvChoice | None = None
+    """How caches are kept, in memory and on disk; None: `k8v4`, or `exact` where the head size forbids it."""
+    hot_contexts: int = 3
+    """How many idle contexts keep their cache in memory; the others come back from disk."""
+    hot_bytes: int | None = None
+    """Bytes of memory for the caches of idle contexts; None: only the budget limits them."""
+    kv_disk_bytes: int = 20 * 10**9
+    """Bytes of disk for all saved contexts together; the longest unused ones go first."""
+    persist: bool = True
+    """Whether contexts outlive the process, below `home / "kv"`."""
 
 
 class Engine:
     """One loaded model with its contexts. Open it with `Engine.open`; use it from one event loop."""
 
-    def __init__(self, compute: ComputeThread, loaded: Loaded, chat: Chat, chunk: int, blas: str, device: str) -> None:
+    def __init__(
+        self,
+        compute: ComputeThread,
+        loaded: Loaded,
+        chat: Chat,
+        family: Family,
+        store: Store,
+        config: EngineConfig,
+        blas: str,
+        device: str,
+    ) -> None:
         from engine.runs import Model
 
         self.info: ModelInfo = loaded.info
@@ -75,10 +100,14 @@ class Engine:
             vocabulary=loaded.info.vocabulary,
             stop_ids=chat.stop_ids,
             context_tokens=loaded.info.context_tokens,
-            chunk=chunk,
+            chunk=config.prefill_chunk,
+            family=family,
         )
-        self._admission = Admission(loaded.info, loaded.memory_bytes)
-        self._contexts: dict[str, Context] = {}
+        self._config = config
+        self._admission = Admission(loaded.info, loaded.memory_bytes, family.token_bytes(loaded.info))
+        self.store: Store = store
+        """The contexts on disk."""
+        self._contexts: dict[str, Context] = store.contexts
         self._generations: dict[str, Generation] = {}
         self._requests = 0
         self._prefill_rate: float | None = None
@@ -109,7 +138,12 @@ class Engine:
         try:
             folder = await _find(config, told)
             engine = await compute.call(lambda: cls._load(compute, config, folder, told))
-            yield engine
+            await engine.store.open()
+            try:
+                yield engine
+            finally:
+                await compute.stop()
+                await engine.store.close()
         finally:
             await compute.stop()
 
@@ -119,6 +153,8 @@ class Engine:
         report("loading weights", None)
         from engine.backend import BLAS, device
         from engine.chat import Chat
+        from engine.kv.families import family_of
+        from engine.kv.store import Store
         from engine.models import load
 
         loaded = load(
@@ -128,24 +164,37 @@ class Engine:
             memory_bytes=config.memory_bytes,
             known_hashes=config.home / "models" / ".hashes.json",
             report=report,
+            kv=config.kv_format or "k8v4",
         )
+        family = family_of(loaded.network, _form(config.kv_format, loaded.info.head_dim))
+        log.info("kv_strategy", strategy=family.strategy, joint=family.joint)
         chat = Chat(loaded.tokenizer, loaded.info.name)
-        return cls(compute, loaded, chat, config.prefill_chunk, BLAS.name, device())
+        store = Store(
+            compute,
+            config.home / "kv" if config.persist else None,
+            loaded.info.fingerprint,
+            family,
+            config.kv_disk_bytes,
+        )
+        return cls(compute, loaded, chat, family, store, config, BLAS.name, device())
 
-    async def start(self, context: str, ids: Sequence[int]) -> None:
-        """Declares that the context's truth is `ids`. Computes nothing; keeps what is computed of a common start."""
-        from engine.contexts import Context, common_prefix
+    async def start(self, context: str, ids: Sequence[int], *, lasting: bool = True) -> None:
+        """Declares that the context's truth is `ids`. Computes nothing; keeps what is computed of a common start.
+
+        A lasting context is saved after each turn and found again by the next process.
+        """
+        from engine.contexts import common_prefix
 
         self._admission.ids(ids)
         old = self._contexts.get(context)
         if old is None:
-            self._contexts[context] = Context(context, list(ids))
+            self._contexts[context] = self.store.new_context(context, ids, lasting)
             return
         self._idle(context)
         shared = common_prefix(old.ids, ids)
 
         def replace() -> None:
-            old.cut_cache(shared)
+            old.cut(shared)
             old.ids[:] = ids
 
         await self._changing(old, replace)
@@ -174,19 +223,23 @@ class Engine:
                 f"Give a length from 0 to {len(found.ids)}.",
             )
 
-        def cut() -> None:
-            found.cut_cache(length)
-            del found.ids[length:]
-
-        await self._changing(found, cut)
+        await self._changing(found, lambda: found.cut(length))
 
     async def drop(self, context: str) -> None:
-        """Forgets a context and frees its cache; one that does not exist is no error. Raises Conflict while it runs."""
+        """Forgets a context, in memory and on disk; one that does not exist is no error.
+
+        Raises Conflict while it runs.
+        """
         if context not in self._contexts:
             return
         found = self._idle(context)
         await self._changing(found, found.drop_cache)
         self._contexts.pop(context, None)
+        await self.store.forget(found)
+
+    async def saved(self, context: str) -> bool:
+        """Waits until what a context had when it was last idle is on disk; False when it could not be written."""
+        return await self.store.settled(self._of(context))
 
     def cancel(self, context: str) -> bool:
         """Ends what the context generates after the step it is in, as `Finished("cancelled")`. False if it is idle."""
@@ -218,16 +271,18 @@ class Engine:
         await self._make_room(found, len(found.ids) + len(ids) + sampling.max_tokens)
         self._idle(context)
         found.ids.extend(ids)
+        self._take(found)
+        await self._warm(found)
         send, receive = anyio.create_memory_object_stream[Event](math.inf)
-        ending = _Ending(found, send)
+        ending = _Ending(found, send, self.store.save_soon)
         run = Generation(
             self._model,
             found,
             sampling,
             emit=lambda event: self._compute.loop.call(send.send_nowait, event),
+            record=lambda: self.store.record(found),
             settled=lambda error, finished: self._compute.loop.call(ending.settle, error, finished),
         )
-        self._take(found)
         self._generations[context] = run
         self._compute.submit(run)
         try:
@@ -264,6 +319,8 @@ class Engine:
             raise InvalidInput(f"The context {context} is empty.", "Give at least one id to continue.")
         await self._make_room(found, len(found.ids) + len(ids) + longest)
         self._idle(context)
+        self._take(found)
+        await self._warm(found)
         ending = _Ending(found)
         weights: list[float] = []
         run = Choice(
@@ -274,7 +331,6 @@ class Engine:
             answer=weights.extend,
             settled=lambda error: self._compute.loop.call(ending.settle, error),
         )
-        self._take(found)
         self._compute.submit(run)
         try:
             await ending.done.wait()
@@ -288,10 +344,7 @@ class Engine:
 
     def status(self) -> EngineStatus:
         """Where the engine stands now; cheap, and safe while requests run."""
-        contexts = tuple(
-            ContextStatus(found.name, len(found.ids), found.cached, found.kv_bytes, found.busy)
-            for found in tuple(self._contexts.values())
-        )
+        contexts = tuple(self._status_of(found) for found in tuple(self._contexts.values()))
         kv = sum(found.kv_bytes for found in contexts)
         return EngineStatus(
             queued=sum(1 for run in self._compute.runs if run.phase == "prefill"),
@@ -304,6 +357,25 @@ class Engine:
             device=self._device,
             zone=self._admission.zone(kv),
             memory_limit_bytes=self._admission.limit_bytes,
+            kv_form=self._model.family.form.label,
+            kv_strategy=self._model.family.strategy,
+            kv_written_bytes=self.store.written_bytes,
+            kv_error=self.store.error,
+        )
+
+    def _status_of(self, found: Context) -> ContextStatus:
+        disk, shared = self.store.disk_bytes(found.name)
+        return ContextStatus(
+            name=found.name,
+            tokens=len(found.ids),
+            cached_tokens=found.cached,
+            kv_bytes=found.kv_bytes,
+            running=found.busy,
+            lasting=found.journal is not None,
+            saved_tokens=found.saved,
+            disk_bytes=disk,
+            shared_tokens=shared,
+            save_error=found.saver.error,
         )
 
     def _of(self, context: str) -> Context:
@@ -337,9 +409,76 @@ class Engine:
     async def _make_room(self, found: Context, tokens: int) -> None:
         """Frees caches of idle contexts until this one's fits; their ids stay, and are computed again when needed."""
         others = [context for context in self._contexts.values() if context is not found]
-        for context in self._admission.room(tokens, others):
-            log.info("cache_freed", context=context.name, bytes=context.kv_bytes)
-            await self._changing(context, context.drop_cache)
+        for context in [*self._admission.room(tokens, others), *self._surplus(found)]:
+            if not context.busy and context.cache is not None:
+                log.info("cache_freed", context=context.name, bytes=context.kv_bytes)
+                await self._changing(context, context.drop_cache)
+
+    def _surplus(self, found: Context) -> list[Context]:
+        """Idle contexts beyond those that may stay in memory beside `found`, longest unused first.
+
+        One whose last turn is still being written stays until it is.
+        """
+        hot = [one for one in self._contexts.values() if one is not found and one.cache is not None and not one.busy]
+        hot.sort(key=lambda context: context.used)
+        limit = self._config.hot_bytes
+        held = sum(context.kv_bytes for context in hot)
+        surplus: list[Context] = []
+        count = len(hot)
+        for context in hot:
+            if count < self._config.hot_contexts and (limit is None or held <= limit):
+                break
+            if context.journal is None or self.store.is_saved(context):
+                surplus.append(context)
+                count -= 1
+                held -= context.kv_bytes
+        return surplus
+
+    async def _warm(self, found: Context) -> None:
+        """Loads what is on disk, or shares what another context has in memory, when nothing is computed yet.
+
+        The others' decode steps go on meanwhile. Frees the context again when the caller leaves.
+        """
+        try:
+            if found.cache is None and len(found.ids) > 1:
+                donor, blocks = self._donor(found)
+                on_disk = await self.store.load(found, blocks * BLOCK)
+                if not on_disk and donor is not None and donor.cache is not None and not donor.busy:
+                    await self._borrow(found, donor, blocks)
+        except BaseException:
+            found.busy = False
+            raise
+
+    def _donor(self, found: Context) -> tuple[Context | None, int]:
+        """The hot context that shares the longest run of whole blocks, and how many they are."""
+        from engine.contexts import common_prefix
+
+        if not self._model.family.in_blocks:
+            return None, 0
+        best: Context | None = None
+        most = 0
+        for other in self._contexts.values():
+            if other is found or other.cache is None or other.busy:
+                continue
+            same = min(common_prefix(other.ids, found.ids), other.cached, len(found.ids) - 1)
+            blocks = min(same // BLOCK, max(0, other.cached - 1) // BLOCK)
+            if blocks > most:
+                best, most = other, blocks
+        return best, most
+
+    async def _borrow(self, found: Context, donor: Context, blocks: int) -> None:
+        from engine.contexts import lend
+        from engine.kv.loading import Restored
+
+        donor.busy = True
+        pieces: list[Piece] = []
+        try:
+            with anyio.CancelScope(shield=True):
+                pieces = await self._compute.call(lambda: lend(donor, blocks))
+        finally:
+            donor.busy = False
+        found.restored = Restored({piece.start: piece for piece in pieces})
+        log.info("prefix_shared", context=found.name, of=donor.name, tokens=blocks * BLOCK)
 
 
 class _Ending:
@@ -348,9 +487,15 @@ class _Ending:
     In one, so that a caller who has the last event finds the context free, even when it does not close its iterator.
     """
 
-    def __init__(self, context: Context, stream: MemoryObjectSendStream[Event] | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        stream: MemoryObjectSendStream[Event] | None = None,
+        after: Callable[[Context], None] = lambda _: None,
+    ) -> None:
         self._context = context
         self._stream = stream
+        self._after = after
         self.done = anyio.Event()
         self.error: Exception | None = None
 
@@ -362,6 +507,7 @@ class _Ending:
                 self._stream.send_nowait(finished)
             self._stream.close()
         self.done.set()
+        self._after(self._context)
 
 
 def _in_words(error: Exception) -> SoulError:
@@ -376,6 +522,19 @@ def _in_words(error: Exception) -> SoulError:
         f"The model failed while computing: {type(error).__name__}: {error}.",
         "Ask again: the context is computed anew from its ids. If it fails again, see logs/daemon.log.",
     )
+
+
+def _form(choice: KvChoice | None, head_dim: int) -> Form:
+    """The form wished for; without a wish the best one that the head size allows."""
+    from engine.kv.form import EXACT, form_for
+
+    try:
+        return form_for(choice or "k8v4", head_dim)
+    except InvalidInput as refusal:
+        if choice is not None:
+            raise
+        log.warning("kv_not_quantised", fact=refusal.fact)
+        return EXACT
 
 
 async def _find(config: EngineConfig, report: Report) -> Path:

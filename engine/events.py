@@ -81,6 +81,15 @@ class ContextStatus:
     cached_tokens: int
     kv_bytes: int
     running: bool
+    lasting: bool = False
+    """Whether it is saved after each turn."""
+    saved_tokens: int = 0
+    """How many computed tokens are on disk and need not be computed again."""
+    disk_bytes: int = 0
+    shared_tokens: int = 0
+    """Tokens in blocks on disk that another context uses too."""
+    save_error: str = ""
+    """Why its latest turn is not durable; empty when it is, or is on its way."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +111,9 @@ class EngineStatus:
     zone: Literal["green", "yellow", "red"]
     """How near the weights and caches are to the memory of this machine."""
     memory_limit_bytes: int
+    kv_form: str = ""
+    kv_strategy: str = ""
+    kv_written_bytes: int = 0
+    """Bytes of caches written to disk since the engine opened."""
+    kv_error: str = ""
+    """Why nothing can be saved at all; empty when it can."""

@@ -14,10 +14,11 @@ from typing import Any, cast
 
 import structlog
 
-from engine.budget import Budget, Shape, read_config, weight_bytes
+from engine.budget import Budget, KvFormat, Shape, read_config, weight_bytes
 from engine.errors import InvalidInput, OverBudget, Unavailable
 from engine.events import ModelInfo
 from engine.fingerprint import fingerprint
+from engine.kv.form import KvChoice
 
 log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ def load(
     context_tokens: int | None = None,
     memory_bytes: int | None = None,
     known_hashes: Path | None = None,
+    kv: KvChoice = "exact",
     report: Callable[[str, float | None], None],
 ) -> Loaded:
     """Loads weights and tokenizer. Runs on the compute thread, for seconds to minutes.
@@ -106,9 +108,9 @@ def load(
     mine = _own_notes(folder)
     name = str(mine.get("name") or _name(folder))
     budget = Budget.of(folder, memory_bytes, float32=on_cpu())
-    kv = "fp32" if on_cpu() else "fp16"
-    budget.admit(kv, least_tokens=min(LEAST_TOKENS, budget.shape.context_tokens), name=name)
-    context = context_length(budget, context_tokens, budget.fitting_tokens(kv))
+    kept: KvFormat = kv if kv != "exact" else "fp32" if on_cpu() else "fp16"
+    budget.admit(kept, least_tokens=min(LEAST_TOKENS, budget.shape.context_tokens), name=name)
+    context = context_length(budget, context_tokens, budget.fitting_tokens(kept))
 
     report("loading weights", None)
     try:

@@ -17,6 +17,9 @@ import numpy as np
 from engine.backend import mx
 from engine.contexts import Context
 from engine.events import Event, Finished, Prefill, Reason, Token
+from engine.kv.attention import Rows
+from engine.kv.families import Family
+from engine.kv.form import BLOCK
 from engine.sampling import Sampling, make_sampler
 
 
@@ -31,11 +34,17 @@ class Model:
     context_tokens: int
     chunk: int
     """Prefill tokens per step."""
+    family: Family
+    """How its caches are made, saved and computed together."""
 
 
 @dataclass(eq=False)
 class _Prefilling:
-    """Feeds a context's ids to the model, chunk by chunk, up to but without the last one."""
+    """Feeds a context's ids to the model, chunk by chunk, up to but without the last one.
+
+    Chunks end at multiples of the chunk size, so that a prompt that was broken off and one that was not are computed
+    in the same pieces. Where loaded blocks lie further on, what is missing before them is computed, and no more.
+    """
 
     model: Model
     context: Context
@@ -44,10 +53,15 @@ class _Prefilling:
 
     def chunk(self) -> bool:
         """Computes one chunk; False when none was left."""
-        pending = self.context.ids[self.context.cached : len(self.context.ids) - self.last]
-        if not pending:
+        self.context.attach()
+        at, end = self.context.cached, len(self.context.ids) - self.last
+        if at >= end:
             return False
-        self.context.advance(self.model.network, pending[: self.model.chunk])
+        span = max(self.model.chunk // BLOCK * BLOCK, min(self.model.chunk, BLOCK))
+        stop = min(end, (at // span + 1) * span)
+        if self.context.restored is not None:
+            stop = min(stop, self.context.restored.next_start(at) or stop)
+        self.context.advance(self.model.network, self.context.ids[at:stop])
         self.context.settle()
         mx.clear_cache()
         return True
@@ -64,6 +78,8 @@ class Generation:
     context: Context
     sampling: Sampling
     emit: Callable[[Event], None]
+    record: Callable[[], None]
+    """Called on the compute thread when the ids are final, before `settled`."""
     settled: Callable[[Exception | None, Finished | None], None]
     phase: Literal["prefill", "decode"] = "prefill"
     cancelled: bool = False
@@ -92,8 +108,10 @@ class Generation:
                 return False
             self.phase = "decode"
             return self._finish("length") if self.sampling.max_tokens == 0 else False
-        token = self._draw()
-        spent = time.perf_counter() - started
+        return self._heard(self._draw(), time.perf_counter() - started)
+
+    def _heard(self, token: int, spent: float) -> bool:
+        """Takes in a drawn token; `spent` are the seconds it took."""
         if len(self.speech) == 1:
             self._prefill_s += spent
             self.emit(Prefill(self._prompt - self._cached, self._prompt - self._cached))
@@ -101,9 +119,38 @@ class Generation:
             self._decode_s += spent
         return self._speak(token)
 
+    @property
+    def joins(self) -> bool:
+        """Whether its next step can be computed together with others'."""
+        return self.model.family.joint and self.phase == "decode" and not self.cancelled
+
+    def step_with(self, others: Sequence[Generation]) -> list[bool]:
+        """One token for this and the others in one pass over the weights; which of them are done, this one first.
+
+        Each row attends to its own context. Only the products with the weights see several rows, which may round the
+        last bit of a sum differently than one row alone.
+        """
+        started = time.perf_counter()
+        runs = [self, *others]
+        caches = [run.context.cache or [] for run in runs]
+        rows = [Rows(layer) for layer in zip(*caches, strict=True)]
+        logits = self.model.network(mx.array([[run.context.ids[-1]] for run in runs]), cache=rows)[:, -1, :]
+        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        drawn = [run.sample(logprobs[row : row + 1]) for row, run in enumerate(runs)]
+        mx.eval(drawn, [layer.state for cache in caches for layer in cache])
+        spent = time.perf_counter() - started
+        tokens = [int(token.item()) for token in drawn]
+        for run, token in zip(runs, tokens, strict=True):
+            run.context.cached += 1
+            run.context.check()
+            run.context.ids.append(token)
+            run.speech.append(token)
+        return [run._heard(token, spent) for run, token in zip(runs, tokens, strict=True)]
+
     def fail(self, error: Exception) -> None:
         # A step that raised may have left the cache of some layers ahead of others; only the ids are known to be true.
         self.context.drop_cache()
+        self.record()
         self.settled(error, None)
 
     @property
@@ -118,16 +165,16 @@ class Generation:
         return (len(self.speech) - 1) / self._decode_s if len(self.speech) > 1 and self._decode_s > 0 else None
 
     def _open(self) -> None:
-        self.context.prepare(self.model.network)
+        self.context.prepare(self.model.network, self.model.family)
         self._cached = self.context.cached
-        self._sample = make_sampler(self.sampling, self.model.vocabulary)
+        self.sample = make_sampler(self.sampling, self.model.vocabulary)
         self._detokenizer = self.model.tokenizer.detokenizer
 
     def _draw(self) -> int:
         # The token is read at once instead of while the next step already runs (as mlx_lm's generator does), so that
         # a request which ends here has not computed a token too many into a cache that perhaps cannot be cut.
         logits = self.context.advance(self.model.network, self.context.ids[-1:])[:, -1, :]
-        token = int(self._sample(logits - mx.logsumexp(logits, axis=-1, keepdims=True)).item())
+        token = int(self.sample(logits - mx.logsumexp(logits, axis=-1, keepdims=True)).item())
         self.context.settle()
         self.context.ids.append(token)
         self.speech.append(token)
@@ -164,6 +211,8 @@ class Generation:
             prefill_s=self._prefill_s,
             decode_s=self._decode_s,
         )
+        self.context.restored = None
+        self.record()
         self.settled(None, finished)
         return True
 
@@ -189,6 +238,14 @@ class Choice:
         self._scores: list[float] = []
         self._opened = False
 
+    @property
+    def joins(self) -> bool:
+        """Never: options are of several tokens."""
+        return False
+
+    def step_with(self, others: Sequence[Any]) -> list[bool]:
+        raise NotImplementedError("options are weighed one after the other")
+
     def step(self) -> bool:
         if self.cancelled:
             return self._close()
@@ -208,16 +265,20 @@ class Choice:
     def fail(self, error: Exception) -> None:
         del self.context.ids[self._length :]
         self.context.drop_cache()
+        self.context.lent = False
         self.settled(error)
 
     def _open(self) -> None:
         self._opened = True
+        if self.context.cache is None and self.context.restored is not None and self.context.ids:
+            self.context.prepare(self.model.network, self.model.family)
         if self.context.cache is not None and not self.context.trimmable:
             self._work = self.context.fork()
         else:
             self._work = self.context
+            self._work.lent = True
         self._work.ids.extend(self.prompt)
-        self._work.prepare(self.model.network)
+        self._work.prepare(self.model.network, self.model.family)
         self._prefilling = _Prefilling(self.model, self._work)
 
     def _score(self, option: Sequence[int]) -> float:
@@ -240,9 +301,10 @@ class Choice:
 
     def _close(self) -> bool:
         if self._opened:
-            self._work.cut_cache(self._length)
-            del self._work.ids[self._length :]
+            self._work.cut(self._length)
             self._work.check()
+        self.context.lent = False
+        self.context.restored = None
         self.settled(None)
         return True
 

@@ -125,6 +125,9 @@ async def open_engine(part: Part[Engine], settings: Settings) -> AsyncGenerator[
         download=settings.download,
         prefill_chunk=settings.prefill_chunk,
         context_tokens=settings.context_tokens,
+        kv_format=settings.kv_format,
+        hot_contexts=settings.hot_contexts,
+        kv_disk_bytes=round(settings.kv_disk_gb * 1e9),
     )
     async with Engine.open(config, part.report) as engine:
         yield engine

@@ -81,7 +81,7 @@ async def check_model(given: Command) -> str:
     context = f"doctor-{secrets.token_hex(4)}"
     ids = [*engine.chat.opening("Answer briefly."), *engine.chat.turn("user", "Hello!"), *engine.chat.reply_start()]
     said: Finished | None = None
-    await engine.start(context, ())
+    await engine.start(context, (), lasting=False)
     try:
         async with aclosing(engine.generate(context, ids, Sampling(max_tokens=TOKENS))) as events:
             async for event in events:

@@ -93,6 +93,7 @@ async def _answer(
         "server.commands",
         "server.commands_agents",
         "server.commands_checks",
+        "server.commands_kv",
         "server.commands_window",
     ):  # they register the commands on the parts of the house
         importlib.import_module(name)

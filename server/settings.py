@@ -17,6 +17,8 @@ from engine.errors import InvalidInput
 from server import paths
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+KvFormat = Literal["k8v4", "q8", "exact"]
+KV_FORMATS: tuple[KvFormat, ...] = ("k8v4", "q8", "exact")
 LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 TOOLSETS = ("memory", "agents", "self", "status")
 """The names in `tools.registry`, whose import would cost a second (a test compares them)."""
@@ -39,6 +41,9 @@ class Settings:
     self_tokens: int = field(default=1024, metadata={"says": "budget of the self", "least": 128, "most": 16384})
     notebook_tokens: int = field(default=2048, metadata={"says": "budget of the notebook", "least": 128, "most": 32768})
     prefill_chunk: int = field(default=512, metadata={"says": "tokens read between two looks at others", "least": 1})
+    kv_format: KvFormat | None = field(default=None, metadata={"says": "k8v4, q8 or exact; default: k8v4 if it fits"})
+    hot_contexts: int = field(default=3, metadata={"says": "idle agents whose cache stays in memory", "least": 1})
+    kv_disk_gb: float = field(default=20.0, metadata={"says": "GB of disk for the caches of all agents"})
     idle_minutes: float = field(default=30.0, metadata={"says": "without clients, then the daemon leaves; 0 = never"})
     http_host: str = field(default="127.0.0.1", metadata={"says": "address of `soul serve --http`"})
     http_port: int = field(default=8420, metadata={"says": "port of `soul serve --http`", "most": 65535})
@@ -230,6 +235,25 @@ def _level(raw: Any, origin: str, name: str, base: Path) -> LogLevel:
     raise _wrong(origin, name, "one of " + ", ".join(LOG_LEVELS), raw)
 
 
+def _kv_format(raw: Any, origin: str, name: str, base: Path) -> KvFormat:
+    for one in KV_FORMATS:
+        if raw == one:
+            return one
+    raise _wrong(origin, name, "one of " + ", ".join(KV_FORMATS), raw)
+
+
+def _gigabytes(raw: Any, origin: str, name: str, base: Path) -> float:
+    try:
+        if isinstance(raw, bool):
+            raise ValueError
+        value = float(raw)
+    except (TypeError, ValueError):
+        raise _wrong(origin, name, "a number of GB", raw) from None
+    if not 0 <= value <= 1e6:
+        raise _wrong(origin, name, "from 0 to 1000000", raw)
+    return value
+
+
 _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "model": _text,
     "adapter": _path,
@@ -240,6 +264,9 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "self_tokens": _whole,
     "notebook_tokens": _whole,
     "prefill_chunk": _whole,
+    "kv_format": _kv_format,
+    "hot_contexts": _whole,
+    "kv_disk_gb": _gigabytes,
     "idle_minutes": _minutes,
     "http_host": _text,
     "http_port": _whole,

@@ -98,6 +98,7 @@ def add_resources(server: MCPServer[Any], house: House) -> None:
             "context_tokens": engine.info.context_tokens if engine else None,
             "tokens_held": len(engine.ids("director")) if engine and engine.exists("director") else 0,
             "waiting": agents.director.waiting if agents else None,
+            "working_memory": [vars(one) for one in engine.store.list()] if engine else [],
         }
         hands = {"name": "hands", "role": "hands", "runs_on": "client", "orders_close_with": "report_outcome"}
         return _json([director, hands])
@@ -156,6 +157,10 @@ def _budget(engine: Engine) -> dict[str, Any]:
         "usable_bytes": budget.usable_bytes,
         "weight_bytes": budget.weight_bytes,
         "kv_bytes_now": status.kv_bytes,
+        "kv_form": status.kv_form,
+        "kv_strategy": status.kv_strategy,
+        "kv_written_bytes": status.kv_written_bytes,
+        "kv_error": status.kv_error,
         "zone": status.zone,
         "kv_bytes_per_token": {name: budget.shape.kv_bytes_per_token(name) for name in formats},
         "fitting_tokens": {name: budget.fitting_tokens(name) for name in formats},

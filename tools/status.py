@@ -58,6 +58,15 @@ async def survey(house: House) -> dict[str, Any]:
             "notice": info.notice,
             "fingerprint": info.fingerprint,
         }
+        state = engine.status()
+        unsaved = [one.name for one in state.contexts if one.save_error]
+        found["kv"] = {
+            "strategy": state.kv_strategy,
+            "hot_bytes": state.kv_bytes,
+            "written_bytes": state.kv_written_bytes,
+            "not_durable": unsaved,
+            "error": state.kv_error,
+        }
     memory, agents = house.memory.peek(), house.agents.peek()
     for name, ask in (("memory", _memory), ("agents", _agents)):
         holder = memory if name == "memory" else agents
@@ -111,6 +120,8 @@ def in_words(found: dict[str, Any]) -> str:
         lines.append(f"model: {model['name']}, {size}")
         if model["notice"]:
             lines.append(f"notice: {model['notice']}")
+    if (kv := found.get("kv")) and (kv["error"] or kv["not_durable"]):
+        lines.append(f"not durable: {kv['error'] or ', '.join(kv['not_durable'])} (see `soul agents`)")
     if memory := found.get("memory"):
         lines += _memory_in_words(memory)
     if agents := found.get("agents"):

@@ -99,10 +99,13 @@ async def test_the_conversation_goes_on_after_a_restart_by_the_same_token_ids(ho
         await ask(house, "First?")
         engine = await house.engine.get()
         before = engine.ids("director")
+        assert await engine.saved("director")
     async with house_with(home, database, "Aye.") as house:
-        await ask(house, "Second?")
+        second = await ask(house, "Second?")
         engine = await house.engine.get()
         assert engine.ids("director")[: len(before)] == before
+        # All but the last token comes from disk; nothing of the history is read again.
+        assert second.report.cached == len(before) - 1
         assert [content for role, content in await roles(house) if role == "assistant"] == ["Aye.", "Aye."]
 
 

@@ -152,3 +152,30 @@ def test_the_catalogue_has_each_size_and_kind_once() -> None:
     assert all(entry.repository.count("/") == 1 for entry in CATALOGUE)
     wanted = ("Qwen3", "Coder", "Gemma 3 12B", "Codestral 22B", "Hermes 4 70B", "Mistral Large 2", "Magnum")
     assert all(any(name in entry.title for entry in CATALOGUE) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "kv_heads", "head_dim", "bytes_per_token"),
+    [
+        ("Mistral Large 2", 88, 8, 128, 360_448),
+        ("Llama 3.1 70B", 80, 8, 128, 327_680),
+        ("Qwen2.5 7B", 28, 4, 128, 57_344),
+        ("Codestral 22B", 56, 8, 128, 229_376),
+    ],
+)
+def test_cache_bytes_of_known_models_match_a_calculation_by_hand(
+    name: str, layers: int, kv_heads: int, head_dim: int, bytes_per_token: int
+) -> None:
+    config = {
+        "model_type": "llama",
+        "hidden_size": 8192,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 64,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "vocab_size": 32768,
+    }
+    shape = Shape.of(config)
+    assert shape.kv_bytes_per_token("fp16") == bytes_per_token == 2 * layers * kv_heads * head_dim * 2
+    # 8 + 4 bits, and a scale and a bias of 2 bytes per 64 values on either side: 40.6 % of fp16.
+    assert shape.kv_bytes_per_token("k8v4") == bytes_per_token * 13 // 32

@@ -329,7 +329,7 @@ async def test_closing_the_engine_in_mid_answer_says_so(seedling_folder: Path, t
 async def test_caches_of_idle_contexts_make_room_and_come_back(seedling_folder: Path, tmp_path: Path) -> None:
     # 6 layers, 2 heads of 64, float32: 6,144 bytes per token; room for the weights and about 1,000 tokens.
     memory = 2 * 10**9 + 23_740_000 + 6_300_000
-    config = EngineConfig(tmp_path, model=str(seedling_folder), memory_bytes=memory + 220_000_000)
+    config = EngineConfig(tmp_path, model=str(seedling_folder), memory_bytes=memory + 220_000_000, kv_format="exact")
     async with Engine.open(config) as engine:
         engine._admission.memory_bytes = memory  # pyright: ignore[reportPrivateUsage]
         await engine.start("old", [])

@@ -1,0 +1,55 @@
+"""The picture of the KV benchmark: time to first token, resuming, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Three panels: TTFT over context length, resume of real shapes, bytes and seconds of a save."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+    for (size, rows), color in zip(report["first_token"].items(), ("tab:blue", "tab:green"), strict=False):
+        lengths = [row["tokens"] for row in rows]
+        panels[0].plot(
+            lengths, [row["computed_again_s"] for row in rows], "o--", color=color, label=f"{size}, computed again"
+        )
+        panels[0].plot(
+            lengths, [row["resumed_s"] for row in rows], "o-", color=color, label=f"{size}, resumed from disk"
+        )
+    panels[0].set(xscale="log", yscale="log", xlabel="tokens of context", ylabel="s", title="time to first token")
+    panels[0].legend(fontsize=8)
+    names: list[str] = []
+    for shape in report["resume"]:
+        for state in ("warm", "cold"):
+            figures = shape[state]
+            for label, key, tint in (
+                ("raw read", "raw_read_s", "silver"),
+                ("Soul, K8V4", "soul_s", "tab:blue"),
+                ("mlx_lm, fp16", "mlx_lm_fp16_s", "tab:orange"),
+            ):
+                panels[1].barh(len(names), figures[key] * 1000, color=tint)
+                names.append(f"{shape['shape']}, {state}: {label}")
+    panels[1].set(yticks=range(len(names)), yticklabels=names, xlabel="ms until the first append", title="resume")
+    panels[1].tick_params(axis="y", labelsize=7)
+    panels[1].invert_yaxis()
+    labels: list[str] = []
+    for shape in report["resume"]:
+        save = shape["save"]
+        for label, key, tint in (
+            ("compute thread", "compute_thread_s", "tab:blue"),
+            ("writer", "writer_s", "tab:cyan"),
+            ("whole file", "whole_file_s", "silver"),
+            ("mlx_lm fp16, whole", "mlx_lm_whole_fp16_s", "tab:orange"),
+        ):
+            panels[2].barh(len(labels), save[key] * 1000, color=tint)
+            labels.append(f"{shape['shape']}: {label}")
+    panels[2].set(yticks=range(len(labels)), yticklabels=labels, xlabel="ms", title="saving a turn of 512 tokens")
+    panels[2].tick_params(axis="y", labelsize=7)
+    panels[2].invert_yaxis()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,400 @@
+"""The folder with all contexts of one model in one form: a pool of block files, and per context ids, manifest, tails.
+
+    kv/<fingerprint>-<form>/pool/<name>.safetensors     sealed blocks, named by what they hold, shared by contexts
+                            agents/<context>/ids.log      the token ids: the truth
+                                             manifest     which blocks and tails, written last
+                                             tail-*.safetensors
+    kv/quarantine/                                        what was found damaged, for a person to look at
+
+Runs on whatever thread does the I/O (a lock guards the index); computes nothing, imports no MLX.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+
+from engine.errors import Conflict, InvalidInput, NotFound
+from engine.kv.journal import Journal, replay
+from engine.kv.manifest import BlockRef, Manifest, TailRef
+from engine.kv.tensors import Damaged, read, read_header, replace_file, sync_folder
+
+log = structlog.get_logger()
+
+MANIFEST = "manifest"
+IDS = "ids.log"
+SUFFIX = ".safetensors"
+QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something on disk that is not as it was written."""
+
+    context: str
+    path: str
+    fact: str
+
+
+class Shelf:
+    """One model's contexts on disk."""
+
+    def __init__(self, kv: Path, fingerprint: str, form: str) -> None:
+        self.kv = kv
+        self.fingerprint = fingerprint
+        self.form = form
+        self.folder = kv / f"{fingerprint[:24]}-{form}"
+        self.pool = self.folder / "pool"
+        self.agents = self.folder / "agents"
+        self.written = 0
+        """Bytes written since the engine opened."""
+        self._manifests: dict[str, Manifest] = {}
+        self._index: dict[str, BlockRef] = {}
+        """A single block by its link, for contexts that share a prefix."""
+        self._lock = threading.RLock()
+        self.held: Callable[[], set[str]] = set
+        """Pool files that contexts in memory go on from, though no manifest may name them yet."""
+
+    def open(self) -> None:
+        """Makes the folders, reads every manifest, sweeps what no manifest names. Raises OSError."""
+        for folder in (self.pool, self.agents):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.kv.chmod(0o700)
+        for folder in self.agents.iterdir():
+            for rest in folder.glob(".*.new"):
+                rest.unlink(missing_ok=True)
+            manifest = self._read(folder)
+            if manifest is not None:
+                with self._lock:
+                    self._manifests[manifest.name] = manifest
+                    self._learn(manifest)
+        for rest in self.pool.glob(".*.new"):
+            rest.unlink(missing_ok=True)
+        self.sweep()
+
+    def _read(self, folder: Path) -> Manifest | None:
+        path = folder / MANIFEST
+        try:
+            manifest = Manifest.decode(path.read_bytes())
+            if manifest.fingerprint != self.fingerprint or manifest.form != self.form:
+                raise Damaged("the manifest is of other weights or another form")
+            if self.home_of(manifest.name) != folder:
+                raise Damaged("the manifest is of another context")
+            return manifest
+        except FileNotFoundError:
+            return None
+        except Damaged as damage:
+            self.quarantine(path, str(damage))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.quarantine(path, f"the manifest cannot be read: {error}")
+        return None
+
+    def home_of(self, name: str) -> Path:
+        """The folder of a context. Names are quoted, so that any text is one folder below `agents`."""
+        return self.agents / (quote(name, safe=" ").replace(".", "%2E")[:200] or "%00")
+
+    def names(self) -> list[str]:
+        """All contexts that have ids or a cache here."""
+        from urllib.parse import unquote
+
+        try:
+            return sorted(unquote(folder.name) for folder in self.agents.iterdir() if folder.is_dir())
+        except OSError:
+            return []
+
+    def manifest(self, name: str) -> Manifest | None:
+        with self._lock:
+            return self._manifests.get(name)
+
+    def ids(self, name: str) -> tuple[list[int], Journal]:
+        """A context's ids and their log, mended where it was damaged: from the latest tail, which holds them too.
+
+        Raises OSError.
+        """
+        path = self.home_of(name) / IDS
+        try:
+            found = replay(path)
+        except FileNotFoundError:
+            found = None
+        if found is not None and not found.damage:
+            return found.ids, Journal(path, len(found.ids), found.last)
+        ids = found.ids if found is not None else []
+        if found is not None:
+            self.quarantine(path, f"the ids of {name} are {found.damage}", keep=True)
+        kept = self._ids_of_tails(name)
+        # The log may have gone on behind the last save; where it broke off before, the tail knows more.
+        ids = kept if len(kept) > len(ids) else ids
+        journal = Journal(path)
+        journal.rewrite(ids)
+        return ids, journal
+
+    def _ids_of_tails(self, name: str) -> list[int]:
+        import numpy as np
+
+        manifest = self.manifest(name)
+        for tail in reversed(manifest.tails if manifest else ()):
+            path = self.home_of(name) / tail.file
+            try:
+                ids = read(path, read_header(path), ["ids"])["ids"].data.view(np.int32)
+                return [int(one) for one in ids]
+            except (OSError, Damaged, ValueError, KeyError) as error:
+                log.warning("kv_tail_unreadable", context=name, file=tail.file, error=str(error))
+        return []
+
+    def commit(self, manifest: Manifest) -> None:
+        """Makes a manifest the truth, and removes tails it no longer names. Raises OSError."""
+        folder = self.home_of(manifest.name)
+        content = manifest.encode()
+        replace_file(folder / MANIFEST, [content])
+        sync_folder(folder)
+        with self._lock:
+            self.written += len(content)
+            self._manifests[manifest.name] = manifest
+            self._learn(manifest)
+        named = {tail.file for tail in manifest.tails}
+        for path in folder.glob(f"tail-*{SUFFIX}"):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+
+    def touch(self, name: str) -> None:
+        """Notes in memory that a context was used now; it reaches the disk with the next save."""
+        with self._lock:
+            manifest = self._manifests.get(name)
+            if manifest is not None:
+                self._manifests[name] = replace(manifest, used=time.time())
+
+    def _learn(self, manifest: Manifest) -> None:
+        for ref in manifest.blocks:
+            for place, link in enumerate(ref.links):
+                self._index.setdefault(link, ref.part(ref.start + place, ref.start + place + 1))
+
+    def find(self, name: str, links: Sequence[str]) -> list[BlockRef]:
+        """Where the blocks named by `links` are: in the context's own files first, then in anybody's. May have holes.
+
+        `links`: the first is before any token, as `Chain.links` gives them.
+        """
+        found: list[BlockRef] = []
+        with self._lock:
+            manifest = self._manifests.get(name)
+            own = {
+                link: ref.part(ref.start + place, ref.start + place + 1)
+                for ref in (manifest.blocks if manifest else ())
+                for place, link in enumerate(ref.links)
+            }
+            for link in links[1:]:
+                ref = own.get(link) or self._index.get(link)
+                if ref is None:
+                    continue
+                last = found[-1] if found else None
+                if last and last.file == ref.file and last.end == ref.start and last.row + last.count == ref.row:
+                    joined = replace(last, count=last.count + 1, links=(*last.links, *ref.links))
+                    found[-1] = joined
+                else:
+                    found.append(ref)
+        return found
+
+    def forget_file(self, file: str) -> None:
+        """Takes a pool file out of the index and out of every manifest in memory."""
+        with self._lock:
+            self._index = {link: ref for link, ref in self._index.items() if ref.file != file}
+            for name, manifest in self._manifests.items():
+                blocks = tuple(ref for ref in manifest.blocks if ref.file != file)
+                if len(blocks) < len(manifest.blocks):
+                    self._manifests[name] = replace(manifest, blocks=blocks)
+            for manifest in self._manifests.values():
+                self._learn(manifest)
+
+    def quarantine(self, path: Path, why: str, *, keep: bool = False) -> None:
+        """Moves a damaged file away (`keep`: copies it), and says so in the log. Never raises OSError."""
+        log.warning("kv_quarantined", file=str(path), reason=why)
+        try:
+            folder = self.kv / QUARANTINE
+            folder.mkdir(parents=True, exist_ok=True)
+            target = folder / f"{time.time_ns()}-{path.parent.name}-{path.name}"
+            if keep:
+                shutil.copyfile(path, target)
+            else:
+                path.replace(target)
+        except OSError as error:
+            log.warning("kv_quarantine_failed", file=str(path), error=str(error))
+        if path.parent == self.pool:
+            self.forget_file(path.name)
+
+    def sweep(self) -> int:
+        """Removes pool files that no manifest names; the bytes freed. Runs where nothing is being saved."""
+        with self._lock:
+            named = {ref.file for manifest in self._manifests.values() for ref in manifest.blocks} | self.held()
+        freed = 0
+        for path in self.pool.glob(f"*{SUFFIX}"):
+            if path.name not in named:
+                try:
+                    freed += path.stat().st_size
+                    path.unlink()
+                except OSError as error:
+                    log.warning("kv_sweep_failed", file=str(path), error=str(error))
+        with self._lock:
+            self._index = {link: ref for link, ref in self._index.items() if ref.file in named}
+        return freed
+
+    def drop(self, name: str) -> None:
+        """Removes a context from disk; blocks that others share stay. Raises OSError."""
+        with self._lock:
+            self._manifests.pop(name, None)
+        folder = self.home_of(name)
+        if folder.exists():
+            # The manifest first: what is left of a removal that breaks off is not taken for a context with a cache.
+            (folder / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        self.sweep()
+
+    def disk_bytes(self, name: str) -> tuple[int, int]:
+        """Bytes of a context on disk, and how many of its tokens lie in blocks that another context has too."""
+        with self._lock:
+            manifest = self._manifests.get(name)
+            if manifest is None:
+                return 0, 0
+            others = {
+                link for one in self._manifests.values() if one.name != name for ref in one.blocks for link in ref.links
+            }
+            shared = sum(link in others for ref in manifest.blocks for link in ref.links)
+        from engine.kv.form import BLOCK
+
+        total = sum(ref.nbytes for ref in manifest.blocks) + sum(tail.nbytes for tail in manifest.tails)
+        return total, shared * BLOCK
+
+    def total_bytes(self) -> int:
+        """Bytes of all files of this shelf."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    def verify(self, names: Iterable[str] | None = None) -> list[Fault]:
+        """Reads everything and compares checksums; what is bad is put into quarantine. Raises OSError."""
+        faults: list[Fault] = []
+        for name in names if names is not None else self.names():
+            folder = self.home_of(name)
+            if not folder.is_dir():
+                raise NotFound(f"There is no context named {name} on disk.", "`soul agents` lists them.")
+            try:
+                if damage := replay(folder / IDS).damage:
+                    faults.append(Fault(name, IDS, damage))
+            except FileNotFoundError:
+                faults.append(Fault(name, IDS, "missing"))
+            manifest = self.manifest(name)
+            files: list[Path] = []
+            if manifest is not None:
+                files = [self.pool / one for one in dict.fromkeys(ref.file for ref in manifest.blocks)]
+                files += [folder / tail.file for tail in manifest.tails]
+            for path in files:
+                try:
+                    header = read_header(path)
+                    read(path, header)
+                    check_origin(path, header.metadata, self.fingerprint, self.form)
+                except FileNotFoundError:
+                    faults.append(Fault(name, path.name, "missing"))
+                    self.forget_file(path.name)
+                except (Damaged, ValueError, KeyError) as error:
+                    faults.append(Fault(name, path.name, str(error)))
+                    self.quarantine(path, str(error))
+        return faults
+
+    def trim_to(self, limit: int, in_use: Iterable[str]) -> list[str]:
+        """Drops contexts, longest unused first, until the shelf fits into `limit` bytes; never one in use."""
+        dropped: list[str] = []
+        busy = set(in_use)
+        with self._lock:
+            oldest = sorted(self._manifests.values(), key=lambda one: one.used)
+        for manifest in oldest:
+            if self.total_bytes() <= limit:
+                break
+            if manifest.name not in busy:
+                self.drop(manifest.name)
+                dropped.append(manifest.name)
+        return dropped
+
+    def export(self, name: str, target: Path) -> int:
+        """Copies a context with all its blocks into a new folder; the bytes. Raises NotFound, Conflict, OSError."""
+        manifest = self.manifest(name)
+        if manifest is None:
+            raise NotFound(f"There is no saved context named {name}.", "`soul agents` lists them.")
+        if target.exists():
+            raise Conflict(f"{target} is there already.", "Name a folder that does not exist.")
+        (target / "pool").mkdir(parents=True)
+        files = [self.home_of(name) / IDS, self.home_of(name) / MANIFEST]
+        files += [self.home_of(name) / tail.file for tail in manifest.tails]
+        for path in files:
+            shutil.copyfile(path, target / path.name)
+        (target / MANIFEST).write_bytes(manifest.encode())
+        for file in {ref.file for ref in manifest.blocks}:
+            shutil.copyfile(self.pool / file, target / "pool" / file)
+        return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+
+    def adopt(self, source: Path, name: str | None = None) -> Manifest:
+        """Takes in what `export` made, on this or another machine, after checking every byte.
+
+        Raises InvalidInput for what is damaged or of another model, Conflict when the context is there already.
+        """
+        try:
+            manifest = Manifest.decode((source / MANIFEST).read_bytes())
+            if manifest.fingerprint != self.fingerprint or manifest.form != self.form:
+                raise InvalidInput(
+                    f"{source} was made with other weights or another format ({manifest.form}, fingerprint "
+                    f"{manifest.fingerprint[:12]}).",
+                    f"Load the model it came from; this one is {self.form}, {self.fingerprint[:12]}.",
+                )
+            if replay(source / IDS).damage:
+                raise Damaged("its ids are damaged")
+            files = [source / "pool" / ref.file for ref in manifest.blocks]
+            for path in {*files, *(source / tail.file for tail in manifest.tails)}:
+                if path.resolve().parent not in (source.resolve(), (source / "pool").resolve()):
+                    raise Damaged("it names files outside itself")
+                header = read_header(path)
+                read(path, header)
+                check_origin(path, header.metadata, self.fingerprint, self.form)
+        except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
+            raise InvalidInput(f"{source} cannot be imported: {error}.", "Export it again.") from error
+        manifest = replace(manifest, name=name or manifest.name)
+        folder = self.home_of(manifest.name)
+        if folder.exists():
+            raise Conflict(f"A context named {manifest.name} is there already.", "Drop it, or give another name.")
+        folder.mkdir()
+        for file in {ref.file for ref in manifest.blocks}:
+            if not (self.pool / file).exists():
+                shutil.copyfile(source / "pool" / file, self.pool / file)
+        for file in (IDS, *(tail.file for tail in manifest.tails)):
+            shutil.copyfile(source / file, folder / file)
+        sync_folder(self.pool)
+        self.commit(manifest)
+        return manifest
+
+
+def foreign(mine: Shelf) -> list[Manifest]:
+    """The contexts of other models and formats below the same folder. What cannot be read is left out."""
+    found: list[Manifest] = []
+    for path in mine.kv.glob(f"*/agents/*/{MANIFEST}"):
+        if path.parent.parent == mine.agents:
+            continue
+        try:
+            found.append(Manifest.decode(path.read_bytes()))
+        except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
+            log.debug("kv_foreign_unreadable", path=str(path), error=str(error))
+    return found
+
+
+def check_origin(path: Path, metadata: dict[str, str], fingerprint: str, form: str) -> None:
+    """Raises Damaged for a file of other weights or another form."""
+    if metadata.get("fingerprint") != fingerprint or metadata.get("form") != form:
+        raise Damaged(f"{path.name}: made with other weights or in another form")
+
+
+def tail_name(tokens: int) -> str:
+    """A fresh name for a tail file: never one that was used before."""
+    return f"tail-{tokens}-{time.time_ns()}{SUFFIX}"
+
+
+__all__ = ["BlockRef", "Fault", "Manifest", "Shelf", "TailRef", "tail_name"]

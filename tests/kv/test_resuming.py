@@ -1,0 +1,177 @@
+"""A context that left memory or outlived its process goes on exactly as if nothing had happened."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from tests.kv.turns import files_below, opened, prompt, say
+
+pytestmark = pytest.mark.anyio
+FORMATS = ("k8v4", "q8", "exact")
+
+
+async def evict(engine: Engine, context: str) -> None:
+    """Frees the cache as the hot set does."""
+    assert await engine.saved(context)
+    found = engine._of(context)  # pyright: ignore[reportPrivateUsage]
+    await engine._changing(found, found.drop_cache)  # pyright: ignore[reportPrivateUsage]
+
+
+async def uninterrupted(home: Path, model: Path, turns: list[list[int]], kv: str) -> list[tuple[int, ...]]:
+    async with opened(home, model, kv_format=kv, persist=False) as engine:
+        return [(await say(engine, "a", turn)).ids for turn in turns]
+
+
+TURNS = [prompt(seed, count) for seed, count in enumerate((700, 40, 255, 1, 3, 300, 90))]
+
+
+@pytest.mark.parametrize("kv", FORMATS)
+async def test_replies_after_eviction_are_those_of_an_uninterrupted_run(
+    kv: str, tmp_path: Path, seedling_folder: Path
+) -> None:
+    wanted = await uninterrupted(tmp_path / "one", seedling_folder, TURNS, kv)
+    said: list[tuple[int, ...]] = []
+    async with opened(tmp_path / "two", seedling_folder, kv_format=kv) as engine:
+        for turn in TURNS:
+            finished = await say(engine, "a", turn)
+            said.append(finished.ids)
+            await evict(engine, "a")
+    assert said == wanted
+
+
+@pytest.mark.parametrize("kv", FORMATS)
+async def test_replies_after_a_restart_are_those_of_an_uninterrupted_run(
+    kv: str, tmp_path: Path, seedling_folder: Path
+) -> None:
+    wanted = await uninterrupted(tmp_path / "one", seedling_folder, TURNS, kv)
+    said: list[tuple[int, ...]] = []
+    read: list[int] = []
+    for turn in TURNS:
+        async with opened(tmp_path / "two", seedling_folder, kv_format=kv) as engine:
+            finished = await say(engine, "a", turn)
+            said.append(finished.ids)
+            read.append(finished.prompt_tokens - finished.cached_tokens)
+    assert said == wanted
+    # Only the new turn is computed, and the last token of the reply before it.
+    assert read[1:] == [len(turn) + 1 for turn in TURNS[1:]]
+
+
+async def test_five_contexts_with_three_hot_keep_apart(tmp_path: Path, seedling_folder: Path) -> None:
+    draw = random.Random(3)
+    plan = [(draw.choice("abcde"), prompt(n, draw.choice((5, 60, 260)))) for n in range(25)]
+    wanted: list[tuple[int, ...]] = []
+    async with opened(tmp_path / "one", seedling_folder, persist=False, hot_contexts=9) as engine:
+        for name, turn in plan:
+            wanted.append((await say(engine, name, turn, 4)).ids)
+    said: list[tuple[int, ...]] = []
+    async with opened(tmp_path / "two", seedling_folder, hot_contexts=3) as engine:
+        for name, turn in plan:
+            said.append((await say(engine, name, turn, 4)).ids)
+            assert await engine.saved(name)
+            hot = [one for one in engine.status().contexts if one.kv_bytes]
+            assert len(hot) <= 3
+    assert said == wanted
+
+
+async def test_a_context_cut_back_behind_its_save_goes_on_from_what_is_still_true(
+    tmp_path: Path, seedling_folder: Path
+) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a", prompt(1, 900))
+        assert await engine.saved("a")
+    async with opened(tmp_path, seedling_folder) as engine:
+        await engine.truncate("a", 600)
+        finished = await say(engine, "a", prompt(2, 10))
+        assert finished.cached_tokens == 512
+        assert await engine.saved("a")
+        ids = engine.ids("a")
+    async with opened(tmp_path, seedling_folder) as engine:
+        assert engine.ids("a") == ids
+        assert list(ids[:610]) == prompt(1, 900)[:600] + prompt(2, 10)
+        assert (await say(engine, "a", prompt(3, 5))).cached_tokens == len(ids) - 1
+
+
+async def test_a_prefix_that_contexts_share_is_computed_and_stored_once(tmp_path: Path, seedling_folder: Path) -> None:
+    opening = prompt(9, 800)
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a", opening + prompt(10, 30))
+        assert await engine.saved("a")
+        written = engine.status().kv_written_bytes
+        second = await say(engine, "b", opening + prompt(11, 30))
+        assert second.cached_tokens == 768
+        assert await engine.saved("b")
+        # The second one writes its tail and its account; no block file.
+        assert len(list(engine.store.shelf.pool.iterdir())) == 1  # type: ignore[union-attr]
+        assert engine.status().kv_written_bytes - written < written
+        shared = {one.name: one.shared_tokens for one in engine.status().contexts}
+        assert shared == {"a": 768, "b": 768}
+    async with opened(tmp_path, seedling_folder) as engine:
+        assert (await say(engine, "c", opening + prompt(12, 30))).cached_tokens == 768
+        await engine.drop("a")
+        assert (await say(engine, "b", prompt(13, 3))).cached_tokens == len(opening) + 30 + 8 - 1
+
+
+async def test_a_turn_writes_what_is_new_and_the_tail(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a", prompt(1, 2000))
+        assert await engine.saved("a")
+        before = engine.status()
+        await say(engine, "a", prompt(2, 512), 1)
+        assert await engine.saved("a")
+        after = engine.status()
+        blocks = 6 * 2 * 64 * 256 * 13 // 8  # per block of 256 tokens: 6 layers, 2 heads of 64, 1 + 1/2 + 1/8 bytes
+        tail = 6 * 2 * 2 * 64 * 4 * 256
+        assert after.kv_written_bytes - before.kv_written_bytes < 1.2 * (2 * blocks + tail)
+
+
+async def test_many_small_saves_are_put_into_one_file_and_nothing_changes(
+    tmp_path: Path, seedling_folder: Path
+) -> None:
+    turns = [prompt(seed, 250) for seed in range(14)]
+    wanted = await uninterrupted(tmp_path / "one", seedling_folder, turns, "k8v4")
+    said: list[tuple[int, ...]] = []
+    async with opened(tmp_path / "two", seedling_folder) as engine:
+        for turn in turns:
+            said.append((await say(engine, "a", turn)).ids)
+            await evict(engine, "a")
+        shelf = engine.store.shelf
+        assert shelf is not None
+        await engine.store._writer.call(lambda: None)  # pyright: ignore[reportPrivateUsage]
+        assert len(list(shelf.pool.iterdir())) < 12
+        assert not shelf.verify()
+    assert said == wanted
+
+
+async def test_a_dropped_context_leaves_nothing_on_disk(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a/../../b c", prompt(1, 300))
+        assert await engine.saved("a/../../b c")
+        assert {path.parent.name for path in files_below(tmp_path) if path.name == "ids.log"} == {
+            "a%2F%2E%2E%2F%2E%2E%2Fb c"
+        }
+        await engine.drop("a/../../b c")
+        assert not files_below(tmp_path / "kv")
+
+
+async def test_a_side_context_never_reaches_the_disk(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await engine.start("aside", [], lasting=False)
+        await say(engine, "aside", prompt(1, 300))
+        assert engine.status().kv_written_bytes == 0
+    async with opened(tmp_path, seedling_folder) as engine:
+        assert not engine.exists("aside")
+
+
+async def test_the_disk_limit_drops_the_longest_unused_and_none_in_use(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder, hot_contexts=1, kv_disk_bytes=3_000_000) as engine:
+        for name in "abc":
+            await say(engine, name, prompt(ord(name), 600))
+            assert await engine.saved(name)
+            await engine.store._writer.call(lambda: None)  # pyright: ignore[reportPrivateUsage]
+        assert engine.exists("c") and not engine.exists("a")
+    async with opened(tmp_path, seedling_folder) as engine:
+        assert engine.exists("c") and not engine.exists("a")
