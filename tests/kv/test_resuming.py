@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
+from engine.engine import Engine, Sampling, Token
 from tests.kv.turns import files_below, opened, prompt, say
 
 pytestmark = pytest.mark.anyio
@@ -213,3 +213,19 @@ async def test_contexts_with_long_names_keep_apart(tmp_path: Path, seedling_fold
         wanted = [engine.ids(name) for name in names]
     async with opened(tmp_path, seedling_folder) as engine:
         assert [engine.ids(name) for name in names] == wanted
+
+
+async def test_a_prefix_is_shared_from_memory_while_its_owner_is_at_work(tmp_path: Path, seedling_folder: Path) -> None:
+    opening = prompt(9, 800)
+    async with opened(tmp_path, seedling_folder, persist=False) as engine:
+        await engine.start("a", [])
+        events = engine.generate("a", [*opening, 500], Sampling(max_tokens=200))
+        async for event in events:
+            if isinstance(event, Token):
+                break
+        shared = await say(engine, "b", [*opening, 600])
+        await events.aclose()
+        assert shared.cached_tokens == 768
+        await engine.start("c", [])
+        alone = await say(engine, "c", [*opening, 600])
+        assert alone.ids == shared.ids
