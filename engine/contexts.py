@@ -176,9 +176,15 @@ class Context:
         return sum(int(layer.nbytes) for layer in self.cache or () if not layer.empty())
 
 
-def lend(donor: Context, blocks: int) -> list[Piece]:
-    """The first blocks of a cache, for another context with the same ids; sealed arrays are shared, not copied."""
-    assert donor.cache is not None
+def lend(donor: Context, ids: Sequence[int]) -> list[Piece]:
+    """The blocks that hold `ids` (whole blocks), for another context; sealed arrays are shared, not copied.
+
+    Runs between two steps, so that the donor may be at work. Nothing where the donor has changed meanwhile.
+    """
+    blocks = len(ids) // BLOCK
+    held = min((layer.blocks for layer in donor.cache or ()), default=0)
+    if donor.cache is None or held < blocks or donor.ids[: len(ids)] != list(ids):
+        return []
     layers: dict[int, dict[str, Any]] = {}
     for number, layer in enumerate(donor.cache):
         if isinstance(layer, SealedCache):

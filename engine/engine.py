@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from engine.contexts import Context
     from engine.kv.families import Family
     from engine.kv.form import Form
-    from engine.kv.loading import Piece
     from engine.kv.store import Store
     from engine.models import Loaded
     from engine.runs import Generation, Model
@@ -443,7 +442,7 @@ class Engine:
             if found.cache is None and len(found.ids) > 1:
                 donor, blocks = self._donor(found)
                 on_disk = await self.store.load(found, blocks * BLOCK)
-                if not on_disk and donor is not None and donor.cache is not None and not donor.busy:
+                if not on_disk and donor is not None:
                     await self._borrow(found, donor, blocks)
         except BaseException:
             found.busy = False
@@ -458,7 +457,7 @@ class Engine:
         best: Context | None = None
         most = 0
         for other in self._contexts.values():
-            if other is found or other.cache is None or other.busy:
+            if other is found or other.cache is None:
                 continue
             same = min(common_prefix(other.ids, found.ids), other.cached, len(found.ids) - 1)
             blocks = min(same // BLOCK, max(0, other.cached - 1) // BLOCK)
@@ -470,15 +469,11 @@ class Engine:
         from engine.contexts import lend
         from engine.kv.loading import Restored
 
-        donor.busy = True
-        pieces: list[Piece] = []
-        try:
-            with anyio.CancelScope(shield=True):
-                pieces = await self._compute.call(lambda: lend(donor, blocks))
-        finally:
-            donor.busy = False
+        ids = found.ids[: blocks * BLOCK]
+        pieces = await self._compute.call(lambda: lend(donor, ids))
         found.restored = Restored({piece.start: piece for piece in pieces})
-        log.info("prefix_shared", context=found.name, of=donor.name, tokens=blocks * BLOCK)
+        if pieces:
+            log.info("prefix_shared", context=found.name, of=donor.name, tokens=blocks * BLOCK)
 
 
 class _Ending:

@@ -56,14 +56,15 @@ def replay(path: Path) -> Replayed:
 class Journal:
     """Writes one context's log."""
 
-    def __init__(self, path: Path, held: int = 0, last: bytes = bytes(16)) -> None:
+    def __init__(self, path: Path, held: int = 0, last: bytes = bytes(16), size: int = 0) -> None:
         self._path = path
+        self._size = size
+        """Bytes of the file as this writer knows it."""
         self._last = last
         self._length = held
         """How many ids the log says there are."""
         self._same = held
         """How many of them are known to be true still."""
-        self._records = 0
         self._unsynced = False
 
     @property
@@ -86,13 +87,16 @@ class Journal:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             size = os.fstat(descriptor).st_size
+            if size != self._size:
+                # Dropped from disk meanwhile, or changed by somebody else: what is held here is the truth.
+                return self.rewrite(ids)
             if (done := os.write(descriptor, record)) != len(record):
                 os.ftruncate(descriptor, size)
                 raise OSError(28, f"only {done} of {len(record)} bytes could be written")
         finally:
             os.close(descriptor)
         self._last, self._length, self._same = check, len(ids), len(ids)
-        self._records += 1
+        self._size += len(record)
         self._unsynced = True
         return len(record)
 
@@ -112,7 +116,7 @@ class Journal:
         check = _sum(bytes(16), 0, body)
         written = replace_file(self._path, [HEAD.pack(MAGIC, 0, len(ids), check), body])
         sync_folder(self._path.parent)
-        self._last, self._length, self._same, self._records = check, len(ids), len(ids), 1
+        self._last, self._length, self._same, self._size = check, len(ids), len(ids), written
         return written
 
 

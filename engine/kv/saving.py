@@ -92,8 +92,9 @@ def extract(context: Context) -> Snapshot:
                 for name, array in layer.blocks_between(first, blocks).items():
                     fresh[f"{number}.{name}"] = _bytes_of(array)
             if tokens > blocks * BLOCK:
-                tail[f"{number}.k"] = _bytes_of(layer.keys[..., blocks * BLOCK : tokens, :])
-                tail[f"{number}.v"] = _bytes_of(layer.values[..., blocks * BLOCK : tokens, :])
+                for name, whole in (("k", layer.keys), ("v", layer.values)):
+                    rows: Any = whole
+                    tail[f"{number}.{name}"] = _bytes_of(rows[..., blocks * BLOCK : tokens, :])
         else:
             arrays: list[Any] = []
             states[str(number)] = _skeleton(layer.state, arrays)
@@ -195,7 +196,7 @@ def _write_blocks(
     own = tuple(links[start + 1 :])
     digest = xxhash.xxh3_128()
     for tensor in tensors.values():
-        digest.update(tensor.data)
+        digest.update(tensor.data.data)
     path = shelf.pool / f"{own[-1][:32]}-{count}-{digest.hexdigest()[:16]}{SUFFIX}"
     written = 0
     if not path.exists():

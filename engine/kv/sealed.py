@@ -270,7 +270,8 @@ class ExactCache(KVCache):
         """Blocks as files hold them."""
         found: dict[str, Any] = {}
         for name, whole in (("k", self.keys), ("v", self.values)):
-            part = whole[0, :, first * BLOCK : end * BLOCK, :]
+            rows: Any = whole
+            part = rows[0, :, first * BLOCK : end * BLOCK, :]
             found[name] = part.reshape(part.shape[0], end - first, BLOCK, part.shape[2]).transpose(1, 0, 2, 3)
         return found
 

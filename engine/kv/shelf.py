@@ -11,6 +11,7 @@ Runs on whatever thread does the I/O (a lock guards the index); computes nothing
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
 import time
@@ -32,6 +33,8 @@ MANIFEST = "manifest"
 IDS = "ids.log"
 SUFFIX = ".safetensors"
 QUARANTINE = "quarantine"
+LONGEST = 200
+"""Bytes of a folder's name; file systems allow 255."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,23 @@ class Shelf:
 
     def home_of(self, name: str) -> Path:
         """The folder of a context. Names are quoted, so that any text is one folder below `agents`."""
-        return self.agents / (quote(name, safe=" ").replace(".", "%2E")[:200] or "%00")
+        folder = quote(name, safe=" ").replace(".", "%2E") or "%00"
+        if len(folder) > LONGEST:
+            folder = f"{folder[: LONGEST - 25].rstrip('%')}~{hashlib.sha256(name.encode()).hexdigest()[:24]}"
+        return self.agents / folder
 
     def names(self) -> list[str]:
         """All contexts that have ids or a cache here."""
         from urllib.parse import unquote
 
+        with self._lock:
+            known = {self.home_of(name).name: name for name in self._manifests}
         try:
-            return sorted(unquote(folder.name) for folder in self.agents.iterdir() if folder.is_dir())
+            folders = [folder.name for folder in self.agents.iterdir() if folder.is_dir()]
         except OSError:
             return []
+        # A long name that was cut for its folder is known by its manifest only.
+        return sorted(known.get(one) or unquote(one) for one in folders if one in known or "~" not in one[-25:-24])
 
     def manifest(self, name: str) -> Manifest | None:
         with self._lock:
@@ -124,7 +134,7 @@ class Shelf:
         except FileNotFoundError:
             found = None
         if found is not None and not found.damage:
-            return found.ids, Journal(path, len(found.ids), found.last)
+            return found.ids, Journal(path, len(found.ids), found.last, found.good)
         ids = found.ids if found is not None else []
         if found is not None:
             self.quarantine(path, f"the ids of {name} are {found.damage}", keep=True)
@@ -270,8 +280,14 @@ class Shelf:
         return total, shared * BLOCK
 
     def total_bytes(self) -> int:
-        """Bytes of all files of this shelf."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        """Bytes of all files of all shelves, the quarantine included."""
+        total = 0
+        for path in self.kv.rglob("*"):
+            try:
+                total += path.stat().st_size if path.is_file() else 0
+            except FileNotFoundError:
+                continue  # it was replaced meanwhile
+        return total
 
     def verify(self, names: Iterable[str] | None = None) -> list[Fault]:
         """Reads everything and compares checksums; what is bad is put into quarantine. Raises OSError."""
@@ -303,16 +319,25 @@ class Shelf:
                     self.quarantine(path, str(error))
         return faults
 
-    def trim_to(self, limit: int, in_use: Iterable[str]) -> list[str]:
-        """Drops contexts, longest unused first, until the shelf fits into `limit` bytes; never one in use."""
+    def trim_to(self, limit: int, in_use: Callable[[], set[str]]) -> list[str]:
+        """Drops contexts, longest unused first, until all shelves fit into `limit` bytes; never one in use.
+
+        What lies in quarantine goes first. Returns those of this shelf that were dropped.
+        """
         dropped: list[str] = []
-        busy = set(in_use)
+        if self.total_bytes() <= limit:
+            return dropped
+        shutil.rmtree(self.kv / QUARANTINE, ignore_errors=True)
         with self._lock:
-            oldest = sorted(self._manifests.values(), key=lambda one: one.used)
-        for manifest in oldest:
+            mine = list(self._manifests.values())
+        for manifest in sorted([*mine, *foreign(self)], key=lambda one: one.used):
             if self.total_bytes() <= limit:
                 break
-            if manifest.name not in busy:
+            if manifest not in mine:
+                other = Shelf(self.kv, manifest.fingerprint, manifest.form)
+                other.open()
+                other.drop(manifest.name)
+            elif manifest.name not in in_use():
                 self.drop(manifest.name)
                 dropped.append(manifest.name)
         return dropped

@@ -191,8 +191,7 @@ class Store:
             return
         if len(manifest.blocks) >= COMPACT_AT:
             self._writer.post(lambda: self._compact(shelf, context))
-        in_use = [one.name for one in self.contexts.values() if one.busy or one.cache is not None]
-        self._writer.post(lambda: self._trim(shelf, in_use))
+        self._writer.post(lambda: self._trim(shelf))
 
     def _compact(self, shelf: Shelf, context: Context) -> None:
         try:
@@ -208,9 +207,12 @@ class Store:
         if context.refs and context.cache is not None:
             context.refs = list(manifest.blocks)
 
-    def _trim(self, shelf: Shelf, in_use: Sequence[str]) -> None:
+    def _in_use(self) -> set[str]:
+        return {one.name for one in tuple(self.contexts.values()) if one.busy or one.cache is not None}
+
+    def _trim(self, shelf: Shelf) -> None:
         try:
-            dropped = shelf.trim_to(self._limit, in_use)
+            dropped = shelf.trim_to(self._limit, self._in_use)
         except OSError as error:
             log.warning("kv_trim_failed", error=str(error))
             return

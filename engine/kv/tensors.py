@@ -64,14 +64,14 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     for name, tensor in tensors.items():
         entries[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, at + tensor.nbytes]}
         at += tensor.nbytes
-    sums = {name: xxhash.xxh3_128_hexdigest(tensor.data) for name, tensor in tensors.items()}
+    sums = {name: xxhash.xxh3_128_hexdigest(tensor.data.data) for name, tensor in tensors.items()}
     said = {"check": NO_CHECK, "sums": json.dumps(sums, separators=(",", ":")), **metadata}
     header = json.dumps({"__metadata__": said, **entries}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     start = struct.pack("<Q", len(header))
     check = xxhash.xxh3_128_hexdigest(start + header)
     header = header.replace(f"{MARK}{NO_CHECK}".encode(), f"{MARK}{check}".encode(), 1)
-    return replace_file(path, [start, header, *(memoryview(tensor.data) for tensor in tensors.values())])
+    return replace_file(path, [start, header, *(tensor.data.data for tensor in tensors.values())])
 
 
 def read_header(path: Path) -> Header:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
+from engine.engine import Engine, Sampling, Token
 from tests.kv.turns import files_below, opened, prompt, say
 
 pytestmark = pytest.mark.anyio
@@ -175,3 +175,57 @@ async def test_the_disk_limit_drops_the_longest_unused_and_none_in_use(tmp_path:
         assert engine.exists("c") and not engine.exists("a")
     async with opened(tmp_path, seedling_folder) as engine:
         assert engine.exists("c") and not engine.exists("a")
+
+
+async def test_caches_of_other_weights_count_for_the_disk_limit(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder, kv_format="exact") as engine:
+        await say(engine, "old", prompt(1, 600))
+        assert await engine.saved("old")
+    async with opened(tmp_path, seedling_folder, kv_disk_bytes=3_000_000) as engine:
+        assert not engine.exists("old")
+        assert {one.name for one in engine.store.list()} == {"old"}
+        await say(engine, "new", prompt(1, 600))
+        assert await engine.saved("new")
+        await engine.store._writer.call(lambda: None)  # pyright: ignore[reportPrivateUsage]
+        assert {one.name for one in engine.store.list()} == {"new"}
+
+
+async def test_a_log_that_vanished_is_written_anew(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a", prompt(1, 300))
+        assert await engine.saved("a")
+        for path in files_below(tmp_path / "kv"):
+            path.unlink()
+        await say(engine, "a", prompt(2, 300))
+        assert await engine.saved("a")
+        ids = engine.ids("a")
+    async with opened(tmp_path, seedling_folder) as engine:
+        assert engine.ids("a") == ids
+        await say(engine, "a", prompt(3, 20))
+
+
+async def test_contexts_with_long_names_keep_apart(tmp_path: Path, seedling_folder: Path) -> None:
+    names = ["ä" * 300 + end for end in "xy"]
+    async with opened(tmp_path, seedling_folder) as engine:
+        for name in names:
+            await say(engine, name, prompt(len(name) + ord(name[-1]), 30))
+            assert await engine.saved(name)
+        wanted = [engine.ids(name) for name in names]
+    async with opened(tmp_path, seedling_folder) as engine:
+        assert [engine.ids(name) for name in names] == wanted
+
+
+async def test_a_prefix_is_shared_from_memory_while_its_owner_is_at_work(tmp_path: Path, seedling_folder: Path) -> None:
+    opening = prompt(9, 800)
+    async with opened(tmp_path, seedling_folder, persist=False) as engine:
+        await engine.start("a", [])
+        events = engine.generate("a", [*opening, 500], Sampling(max_tokens=200))
+        async for event in events:
+            if isinstance(event, Token):
+                break
+        shared = await say(engine, "b", [*opening, 600])
+        await events.aclose()
+        assert shared.cached_tokens == 768
+        await engine.start("c", [])
+        alone = await say(engine, "c", [*opening, 600])
+        assert alone.ids == shared.ids
