@@ -72,6 +72,11 @@ class Journal:
         """How many leading ids are in the log and still true."""
         return self._same
 
+    @property
+    def size(self) -> int:
+        """Bytes of the log."""
+        return self._size
+
     def cut(self, length: int) -> None:
         """Ids from `length` on have changed or are gone."""
         self._same = min(self._same, length)

@@ -58,6 +58,8 @@ class TailRef:
     link: str
     """Of all `tokens`."""
     nbytes: int
+    log_bytes: int = 0
+    """Length of the ids log at that time: one that is shorter has lost its end, even where a record ends."""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Snapshot:
     """JSON: per layer without blocks, what else than arrays its state holds."""
     trimmable: bool
     journal: Journal
+    log_bytes: int
 
     @property
     def nbytes(self) -> int:
@@ -111,6 +112,7 @@ def extract(context: Context) -> Snapshot:
         json.dumps(states),
         not states,
         context.journal,
+        context.journal.size,
     )
 
 
@@ -161,7 +163,7 @@ def save(shelf: Shelf, snapshot: Snapshot) -> Manifest:
     metadata = {**_origin(shelf, "tail"), "tokens": str(tokens), "states": snapshot.states}
     size = write(folder / file, snapshot.tail, metadata)
     written += size
-    tails = [TailRef(file, tokens, len(snapshot.links) - 1, link, size)]
+    tails = [TailRef(file, tokens, len(snapshot.links) - 1, link, size, snapshot.log_bytes)]
     if not snapshot.trimmable and old is not None:
         # A cache that cannot be cut comes back from an earlier turn's end; one of the ids that were cut is of no use,
         # and is found out when it is looked at.

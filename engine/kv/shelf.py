@@ -23,7 +23,7 @@ from urllib.parse import quote
 import structlog
 
 from engine.errors import Conflict, InvalidInput, NotFound
-from engine.kv.journal import Journal, replay
+from engine.kv.journal import Journal, Replayed, replay
 from engine.kv.manifest import BlockRef, Manifest, TailRef
 from engine.kv.tensors import Damaged, read, read_header, replace_file, sync_folder
 
@@ -133,17 +133,26 @@ class Shelf:
             found = replay(path)
         except FileNotFoundError:
             found = None
-        if found is not None and not found.damage:
+        damage = self._log_damage(name, found) if found is not None else ""
+        if found is not None and not damage:
             return found.ids, Journal(path, len(found.ids), found.last, found.good)
         ids = found.ids if found is not None else []
         if found is not None:
-            self.quarantine(path, f"the ids of {name} are {found.damage}", keep=True)
+            self.quarantine(path, f"the ids of {name} are {damage}", keep=True)
         kept = self._ids_of_tails(name)
         # The log may have gone on behind the last save; where it broke off before, the tail knows more.
         ids = kept if len(kept) > len(ids) else ids
         journal = Journal(path)
         journal.rewrite(ids)
         return ids, journal
+
+    def _log_damage(self, name: str, found: Replayed) -> str:
+        """What is wrong with a log, "" if nothing is; one cut off between two records is told by the last save."""
+        manifest = self.manifest(name)
+        known = manifest.tails[-1].log_bytes if manifest is not None and manifest.tails else 0
+        if not found.damage and found.good < known:
+            return f"cut off at byte {found.good} of {known}"
+        return found.damage
 
     def _ids_of_tails(self, name: str) -> list[int]:
         import numpy as np
@@ -297,7 +306,7 @@ class Shelf:
             if not folder.is_dir():
                 raise NotFound(f"There is no context named {name} on disk.", "`soul agents` lists them.")
             try:
-                if damage := replay(folder / IDS).damage:
+                if damage := self._log_damage(name, replay(folder / IDS)):
                     faults.append(Fault(name, IDS, damage))
             except FileNotFoundError:
                 faults.append(Fault(name, IDS, "missing"))
@@ -372,7 +381,8 @@ class Shelf:
                     f"{manifest.fingerprint[:12]}).",
                     f"Load the model it came from; this one is {self.form}, {self.fingerprint[:12]}.",
                 )
-            if replay(source / IDS).damage:
+            log_found = replay(source / IDS)
+            if log_found.damage or any(log_found.good < tail.log_bytes for tail in manifest.tails[-1:]):
                 raise Damaged("its ids are damaged")
             files = [source / "pool" / ref.file for ref in manifest.blocks]
             for path in {*files, *(source / tail.file for tail in manifest.tails)}:
