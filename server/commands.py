@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from engine.errors import InvalidInput
-from server.control import LOADING_S, Command, command, plain
+from server.control import Command, command, plain
 
 if TYPE_CHECKING:
     from memory.memory import Memory
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 async def memory_of(given: Command) -> Memory:
     """The memory, waiting for it as long as a person would."""
-    part = given.serving.house.memory
-    if part.peek() is None:
-        await given.progress(f"memory: {part.progress}", part.fraction)
-    return await part.get(LOADING_S)
+    return await given.part(given.serving.house.memory)
 
 
 @command("survey")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from engine.errors import InvalidInput
-from server.control import LOADING_S, Command, command, plain
+from server.control import Command, command, plain
 
 if TYPE_CHECKING:
     from agents.agents import Agents
@@ -18,10 +18,7 @@ VERDICTS = ("accept", "revise", "reject")
 
 
 async def _agents(given: Command) -> Agents:
-    part = given.serving.house.agents
-    if part.peek() is None:
-        await given.progress(f"agents: {part.progress}", part.fraction)
-    return await part.get(LOADING_S)
+    return await given.part(given.serving.house.agents)
 
 
 def _id(given: Command) -> UUID:

@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from engine.errors import MissingExtra, Unavailable
 from server.commands import memory_of
-from server.control import LOADING_S, Command, command
+from server.control import Command, command
 
 SENTENCES = ("The cat sleeps on the sofa.", "A kitten is napping on the couch.", "Interest rates rose in spring.")
 """The first two mean nearly the same, the third something else."""
@@ -71,10 +71,7 @@ async def check_model(given: Command) -> str:
     """Lets the model say a few tokens in a context of its own."""
     from contextlib import aclosing
 
-    part = given.serving.house.engine
-    if part.peek() is None:
-        await given.progress(f"model: {part.progress}", part.fraction)
-    engine = await part.get(LOADING_S)
+    engine = await given.part(given.serving.house.engine)
     from engine.events import Finished
     from engine.sampling import Sampling
 
@@ -125,6 +122,6 @@ async def check_recall(given: Command) -> str:
 @command("check.agents")
 async def check_agents(given: Command) -> Any:
     """Looks whether the agents answer, without letting them think."""
-    agents = await given.serving.house.agents.get(LOADING_S)
+    agents = await given.part(given.serving.house.agents)
     unfinished = await agents.orders.unfinished()
     return f"{agents.jobs.running} jobs running, {len(unfinished)} work orders open"

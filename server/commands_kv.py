@@ -8,17 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.control import LOADING_S, Command, command, plain
+from server.control import Command, command, plain
 
 if TYPE_CHECKING:
     from engine.engine import Engine
 
 
 async def _engine(given: Command) -> Engine:
-    part = given.serving.house.engine
-    if part.peek() is None:
-        await given.progress(f"model: {part.progress}", part.fraction)
-    return await part.get(LOADING_S)
+    return await given.part(given.serving.house.engine)
 
 
 @command("kv.list")

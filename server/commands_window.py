@@ -12,7 +12,7 @@ import anyio
 
 from engine.errors import InvalidInput, SoulError
 from server.commands import memory_of
-from server.control import LOADING_S, Command, command, plain
+from server.control import Command, command, plain
 
 if TYPE_CHECKING:
     from agents.agents import Agents
@@ -26,11 +26,10 @@ BY = "person"
 async def _agents(given: Command, *, thinking: bool) -> Agents:
     """The agents, with their model loaded where they are going to think."""
     house = given.serving.house
-    for part in (house.agents, house.engine) if thinking else (house.agents,):
-        if part.peek() is None:
-            await given.progress(f"{part.name}: {part.progress}", part.fraction)
-        await part.get(LOADING_S)
-    return await house.agents.get(LOADING_S)
+    agents = await given.part(house.agents)
+    if thinking:
+        await given.part(house.engine)
+    return agents
 
 
 @command("window.show")

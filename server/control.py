@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import anyio
@@ -24,7 +24,9 @@ from server.wire import Hello, Wire
 
 if TYPE_CHECKING:
     from server.serving import Serving
+    from tools.house import Part
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 STOP = "stop"
@@ -41,6 +43,12 @@ class Command:
     arguments: dict[str, Any]
     progress: Callable[[str, float | None], Awaitable[None]]
     """(what is done now, fraction 0..1 or None)"""
+
+    async def part(self, part: Part[T]) -> T:
+        """A part of the house, waiting for it as long as a person would; says so while it is not there."""
+        if part.peek() is None:
+            await self.progress(f"{part.name}: {part.progress}", part.fraction)
+        return await part.get(LOADING_S)
 
     def text(self, name: str) -> str:
         """A required argument; InvalidInput when it is missing."""

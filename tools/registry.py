@@ -61,10 +61,8 @@ def create_server(
 
 def director_toolbox(house: House) -> Toolbox:
     """The tools that the Director may call: the very functions that clients call, under the Director's own name."""
-    server: MCPServer[Any] = MCPServer(
-        "soul-inside", tools=[make(house) for make in DIRECTOR_TOOLS], log_level="WARNING"
-    )
     tools = [make(house) for make in DIRECTOR_TOOLS]
+    server: MCPServer[Any] = MCPServer("soul-inside", tools=list(tools), log_level="WARNING")
     return Toolbox(
         [AgentTool(tool.name, tool.description, tool.parameters, _caller(server, tool.name)) for tool in tools]
     )
