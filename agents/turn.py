@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from agents.context import AgentContext
@@ -142,7 +143,9 @@ class Turn:
 
     async def _reply(self) -> Finished:
         ids = [*await self._context.missing(self._engine), *self._engine.chat.reply_start()]
-        sampling = Sampling(max_tokens=self._limits.tokens)
+        # In a thread: the first grammar of a model takes apart its vocabulary.
+        calls = await anyio.to_thread.run_sync(self._engine.chat.call_grammar, self._toolbox.functions)
+        sampling = Sampling(max_tokens=self._limits.tokens, calls=calls)
         async for event in self._engine.generate(self._context.agent, ids, sampling):
             match event:
                 case Prefill(done, total):
