@@ -33,6 +33,7 @@ bench: $(VENV)/.bench ## all benchmarks; figures and pictures go to bench/result
 	$(BIN)/python -m bench.store
 	$(BIN)/python -m bench.flush
 	$(BIN)/python -m bench.kv
+	$(BIN)/python -m bench.calls
 
 install: $(VENV)/.runtime
 
