@@ -98,7 +98,7 @@ async def test_the_best_comes_first_and_k_is_kept(memory: Memory):
 
 async def test_keyword_scores_are_those_of_the_formula(database: Database):
     texts = [f"{'soul ' * (n % 4)}{'memory ' * (n % 3)}{'filler ' * n}rest" for n in range(12)]
-    async with Memory.open(database, None) as memory:
+    async with Memory.open(database, None, distinct=False) as memory:
         await memory.packets.write([packet(text) for text in texts])
         hits = await memory.recall.search(Query("soul memory", k=50))
     counts = [count(text) for text in texts]
@@ -151,7 +151,7 @@ async def test_filters_hold_together(memory: Memory):
 
 
 async def test_resonance_breaks_a_tie(memory: Memory):
-    await memory.packets.write([packet("equal words", resonance=0.1), packet("equal words", resonance=0.9)])
+    await memory.packets.write([packet("equal words 1", resonance=0.1), packet("equal words 2", resonance=0.9)])
     hits = await memory.recall.search(Query("equal words", k=2))
     assert [round(hit.resonance, 1) for hit in hits] == [0.9, 0.1]
 
@@ -247,7 +247,7 @@ async def test_one_text_that_cannot_be_embedded_holds_up_no_other(database: Data
 @pytest.mark.parametrize("reach", [None, "*"])
 async def test_a_large_corpus_answers_alike_with_and_without_its_index(database: Database, reach: str | None):
     random = np.random.default_rng(5)
-    async with Memory.open(database, Lengths("lengths", 64)) as memory:
+    async with Memory.open(database, Lengths("lengths", 64), distinct=False) as memory:
         texts = ["x" * length for length in random.integers(1, 64, 600)]
         await memory.packets.write([packet(text, resonance=float(random.random())) for text in texts])
         await memory.upkeep.settled()
@@ -264,7 +264,7 @@ async def test_a_large_corpus_answers_alike_with_and_without_its_index(database:
 
 
 async def test_an_index_search_returns_as_many_candidates_as_were_asked_for(database: Database):
-    async with Memory.open(database, Lengths("lengths", 64)) as memory:
+    async with Memory.open(database, Lengths("lengths", 64), distinct=False) as memory:
         await memory.packets.write([packet("x" * (n % 60 + 1)) for n in range(500)])
         await memory.upkeep.settled()
         assert memory.upkeep.vectors is not None
