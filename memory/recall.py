@@ -18,7 +18,7 @@ import anyio.to_thread
 from pgvector import HalfVector
 
 from engine.errors import InvalidInput, NotFound
-from memory import lexemes
+from memory import lexemes, spoken
 from memory.packets import KINDS, TRAFFIC_KINDS, Kind
 from memory.ranking import Shape, Weights, statement
 from memory.repeats import first_of_each
@@ -67,6 +67,8 @@ class Query:
     min_resonance: float = 0.0
     token_budget: int | None = None
     """Hits are left out, worst first, until the prose of the rest has about this many tokens. One always stays."""
+    vector: str = ""
+    """Ask by this vector (`memory.spoken`) instead of the text's own; the text may be empty then."""
     vectors: bool = False
     """Whether the hits carry their vectors."""
 
@@ -115,8 +117,8 @@ class Hit:
     why: Why
     repeats: int = 0
     """How many other packets say as good as the same, and were left out."""
-    vector: NDArray[np.float32] | None = None
-    """The embedding, shape (dimension,), where it was asked for and is there."""
+    vector: str | None = None
+    """The embedding as text (`memory.spoken`), where it was asked for and is there."""
 
     @property
     def citation(self) -> str:
@@ -145,26 +147,28 @@ class Recall:
     async def search(self, query: Query, *, vector: NDArray[np.float32] | None = None) -> tuple[Hit, ...]:
         """The best hits, best first; empty when nothing is there to be found.
 
-        `vector` is the question's embedding, shape (dimension,), where the caller has it already; else it is made
-        here, which takes some ten milliseconds. With a vector the text may be empty: meaning alone decides then.
-        Without an embedder words alone decide.
+        `vector` is the question's embedding, shape (dimension,), where the caller has it already; else it is read
+        from the query or made of its text, which takes some ten milliseconds. With a vector the text may be empty:
+        meaning alone decides then. Without an embedder words alone decide.
 
         Raises:
             InvalidInput: an argument is empty or out of range.
             NotFound: there is no corpus of that name.
         """
+        if vector is None and query.vector:
+            vector = spoken.read(query.vector, self._embedder)
         _check(query, vector)
         text = cleaned(query.text)[:MAX_TEXT]
         if vector is None and self._embedder is not None:
             vector = await self.embed(text)
         rows, more = await self._rows(query, text, vector, query.k + SPARE_HITS if self._distinct else query.k)
-        hits = [_hit(row) for row in rows]
+        hits = [self._hit(row) for row in rows]
         if self._distinct:
             kept = first_of_each(hits)
             if len(kept) < query.k and more:
                 # Copies of one text took the places of others; every candidate is looked at.
                 rows, _ = await self._rows(query, text, vector, ALL_HITS)
-                kept = first_of_each([_hit(row) for row in rows])
+                kept = first_of_each([self._hit(row) for row in rows])
             hits = kept[: query.k]
         return _within_budget(hits, query.token_budget)
 
@@ -198,6 +202,23 @@ class Recall:
         if not rows and shape.reach == "named":
             await self._require_corpus(cast("str", query.corpus))
         return rows, len(rows) == limit
+
+    def _hit(self, row: asyncpg.Record) -> Hit:
+        values = dict(row)
+        metadata: dict[str, Any] = json.loads(values.pop("metadata"))
+        embedding = values.pop("embedding")
+        parts = ("words", "meaning", "neighbours", "together", "loved", "fresh")
+        why = Why(*(float(values.pop(name)) for name in parts))
+        vector = None
+        if embedding is not None and self._embedder is not None:
+            vector = spoken.written(embedding.to_numpy(), self._embedder.id)
+        return Hit(
+            **values,
+            metadata=MappingProxyType(metadata),
+            source=_source(row, metadata),
+            why=why,
+            vector=vector,
+        )
 
     async def embed(self, text: str) -> NDArray[np.float32]:
         """The vector of a question, shape (dimension,), made in a worker thread.
@@ -236,20 +257,6 @@ def _check(query: Query, vector: NDArray[np.float32] | None) -> None:
 
 def _zoned(time: datetime) -> datetime:
     return time.astimezone() if time.tzinfo is None else time
-
-
-def _hit(row: asyncpg.Record) -> Hit:
-    values = dict(row)
-    metadata: dict[str, Any] = json.loads(values.pop("metadata"))
-    embedding = values.pop("embedding")
-    why = Why(*(float(values.pop(name)) for name in ("words", "meaning", "neighbours", "together", "loved", "fresh")))
-    return Hit(
-        **values,
-        metadata=MappingProxyType(metadata),
-        source=_source(row, metadata),
-        why=why,
-        vector=None if embedding is None else embedding.to_numpy(),
-    )
 
 
 def _source(row: asyncpg.Record, metadata: Mapping[str, Any]) -> str:
