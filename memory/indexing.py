@@ -94,7 +94,7 @@ class _Old:
 
 LOCK = """
 INSERT INTO corpora (name, path) VALUES ($1, $2)
-ON CONFLICT (name) DO UPDATE SET path = excluded.path RETURNING id, indexed IS NULL AS new
+ON CONFLICT (name) DO UPDATE SET path = excluded.path RETURNING id, language, indexed IS NULL AS new
 """
 OLD_FILES = "SELECT path FROM corpus_files WHERE corpus_id = $1"
 OLD_CHUNKS = "SELECT id, no, content_hash FROM packets WHERE corpus_id = $1 AND session = ANY($2::text[])"
@@ -106,9 +106,13 @@ SELECT $1, path, hash, bytes, terms::jsonb
 FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) AS new (path, hash, bytes, terms)
 """
 MOVE_CHUNKS = """
-UPDATE packets SET session = new.session, sequence = new.sequence, metadata = new.metadata::jsonb
-FROM unnest($2::uuid[], $3::text[], $4::int[], $5::text[]) AS new (id, session, sequence, metadata)
-WHERE packets.corpus_id = $1 AND packets.id = new.id
+WITH new AS (
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::int[], $5::text[]) AS new (id, session, sequence, metadata)
+), moved AS (
+    UPDATE packets SET session = new.session, sequence = new.sequence, metadata = new.metadata::jsonb
+    FROM new WHERE packets.corpus_id = $1 AND packets.id = new.id
+)
+UPDATE traces SET session = new.session, sequence = new.sequence FROM new WHERE traces.id = new.id
 """
 FILE_TERMS = "SELECT terms::text AS terms FROM corpus_files WHERE corpus_id = $1"
 DESCRIBE = """
@@ -134,6 +138,7 @@ async def apply(
     row = await connection.fetchrow(LOCK, name, str(path))
     assert row is not None
     corpus_id: int = row["id"]
+    language: str | None = row["language"]
     if row["new"]:
         await connection.execute("SELECT add_packets_partition($1)", corpus_id)
     changed = [source for source in sources if source.chunks is not None]
@@ -153,7 +158,7 @@ async def apply(
     if moved:
         await connection.execute(MOVE_CHUNKS, corpus_id, *(list(column) for column in zip(*moved, strict=True)))
     for start in range(0, len(new), PACKETS_PER_INSERT):
-        await insert(connection, corpus_id, new[start : start + PACKETS_PER_INSERT])
+        await insert(connection, corpus_id, new[start : start + PACKETS_PER_INSERT], language)
     await connection.execute(DELETE_FILES, corpus_id, touched)
     await connection.execute(
         INSERT_FILES,

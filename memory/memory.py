@@ -18,6 +18,7 @@ from memory.flushes import Flushes
 from memory.forgetting import Forgetting
 from memory.notebook import Notebook
 from memory.packets import Packets
+from memory.ranking import Weights
 from memory.recall import Recall
 from memory.selves import Selves
 from memory.sizes import Sizes
@@ -39,6 +40,8 @@ class Memory:
         allowed_roots: Sequence[Path],
         upkeep: Upkeep,
         sizes: Sizes,
+        weights: Weights,
+        distinct: bool,
     ) -> None:
         self.database = database
         self.embedder = embedder
@@ -46,7 +49,7 @@ class Memory:
         self.upkeep = upkeep
         self.packets = Packets(database, upkeep.wake)
         self.corpora = Corpora(database, allowed_roots, upkeep.wake)
-        self.recall = Recall(database, embedder, upkeep)
+        self.recall = Recall(database, embedder, upkeep, weights, distinct)
         self.selves = Selves(database, sizes.self_tokens)
         self.notebook = Notebook(database, sizes.notebook_tokens)
         self.windows = Windows(database)
@@ -61,11 +64,13 @@ class Memory:
         embedder: Embedder | None,
         allowed_roots: Sequence[Path] = (),
         sizes: Sizes | None = None,
+        weights: Weights | None = None,
+        distinct: bool = True,
     ) -> AsyncGenerator[Memory]:
         """Memory over an open database, with its background work running until the block ends.
 
         `embedder` is best `default_embedder()`; with None, memory is searched by words alone and vectors stay owed.
-        Corpora may lie under `allowed_roots` only.
+        Corpora may lie under `allowed_roots` only. `weights` and `distinct` are recall's.
         """
         made_by = await vectors.register(database, embedder) if embedder is not None else None
         await Selves(database).plant()
@@ -73,7 +78,7 @@ class Memory:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(upkeep.run, name="upkeep of memory")
-                yield cls(database, embedder, allowed_roots, upkeep, sizes or Sizes())
+                yield cls(database, embedder, allowed_roots, upkeep, sizes or Sizes(), weights or Weights(), distinct)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # What the block raised should reach the caller as it was, not inside the task group's wrapping.

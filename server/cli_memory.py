@@ -48,6 +48,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--corpus", help="only this corpus; * for everything")
     one.add_argument("--since", help="ISO 8601 time")
     one.add_argument("--until", help="ISO 8601 time")
+    one.add_argument("--why", action="store_true", help="show what each score is made of")
+    one.add_argument("--vectors", action="store_true", help="with --json: each hit's vector, as `recall` takes it")
     one.add_argument("--json", action="store_true")
 
     notebook = group("notebook", "what the Soul always has in view")
@@ -135,13 +137,17 @@ def _show_corpus(info: dict[str, Any]) -> None:
 def recall(home: str, given: argparse.Namespace) -> None:
     """`soul recall QUERY`."""
     arguments = {"query": " ".join(given.query), "k": given.k, "corpus": given.corpus}
-    hits = _asked(home, given, "recall", {**arguments, "since": given.since, "until": given.until})
+    arguments |= {"since": given.since, "until": given.until, "vectors": given.vectors}
+    hits = _asked(home, given, "recall", arguments)
     if hits is None:
         return
     if not hits:
         OUT.print("nothing found")
     for hit in hits:
         OUT.print(f"{hit['score']:.2f}  {hit['source']}  {hit['id']}", style="bold", markup=False, soft_wrap=True)
+        if given.why:
+            parts = ", ".join(f"{name} {value:.2f}" for name, value in hit["why"].items())
+            OUT.print(f"      {parts}", style="dim", markup=False, soft_wrap=True)
         OUT.print(hit["prose"].strip(), markup=False, soft_wrap=True)
         OUT.print()
 

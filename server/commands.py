@@ -81,6 +81,7 @@ async def recall(given: Command) -> Any:
         corpus=given.arguments.get("corpus"),
         since=_time(given.arguments.get("since")),
         until=_time(given.arguments.get("until")),
+        vectors=bool(given.arguments.get("vectors")),
     )
     return list(await memory.recall.search(query))
 
