@@ -18,10 +18,7 @@ SKIPPED_SHOWN = 5
 
 def card(info: CorpusInfo) -> str:
     """What the corpus is, how fresh, its main terms, and what was left out."""
-    lines = [
-        f"{info.name}: {info.files} files, {info.chunks} passages, {info.bytes / 1e6:.1f} MB from {info.path}",
-        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
-    ]
+    lines = _head(info, f"{info.bytes / 1e6:.1f} MB from {info.path}")
     if info.owed:
         lines.append(f"{info.owed} passages are searchable by keyword only; their vectors follow")
     if info.terms:
@@ -35,10 +32,7 @@ def card(info: CorpusInfo) -> str:
 
 def worn(info: CorpusInfo, count: Callable[[str], int], budget: int = CARD_TOKENS) -> str:
     """The card as an agent sees it: without what was skipped, and with as many terms as `budget` tokens hold."""
-    lines = [
-        f"{info.name}: {info.files} files, {info.chunks} passages, from {info.path}",
-        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
-    ]
+    lines = _head(info, f"from {info.path}")
     terms = list(info.terms)
     while terms:
         made = "\n".join([*lines, f"main terms: {', '.join(terms)}"])
@@ -47,3 +41,15 @@ def worn(info: CorpusInfo, count: Callable[[str], int], budget: int = CARD_TOKEN
         terms.pop()
     made = "\n".join(lines)
     return made if count(made) <= budget else info.name
+
+
+def _head(info: CorpusInfo, origin: str) -> list[str]:
+    lines = [
+        f"{info.name}: {info.files} files, {info.chunks} passages, {origin}",
+        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
+    ]
+    if info.kinds:
+        lines.append(f"kinds: {', '.join(info.kinds)}")
+    if info.sources:
+        lines.append(f"in: {', '.join(info.sources)}")
+    return lines
