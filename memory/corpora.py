@@ -223,6 +223,7 @@ class Corpora:
             if not await self._database.run(work):
                 raise await self._unknown(name)
         self._written()
+        self.dressed()
 
     # -- who wears what
 

@@ -96,7 +96,14 @@ async def open_memory(part: Part[Memory], house: House, settings: Settings) -> A
     async with Database.open(config, part.report) as database:
         part.report("loading the embedder")
         embedder = await anyio.to_thread.run_sync(_embedder)
-        async with Memory.open(database, embedder, house.allowed_roots, sizes) as memory:
+        async with Memory.open(
+            database,
+            embedder,
+            house.allowed_roots,
+            sizes,
+            watching=settings.watch_corpora,
+            file_mb=settings.corpus_file_mb,
+        ) as memory:
             yield memory
 
 
