@@ -74,14 +74,11 @@ def read_docx(data: bytes) -> Iterator[PART]:
             else:
                 style = (item.style.name if item.style is not None else "") or ""
                 level = style.removeprefix("Heading ")
-                lines.append("#" * int(level) * level.isdecimal() + " " * level.isdecimal() + _one_line(item.text))
+                mark = "#" * min(int(level), 6) + " " if level.isdecimal() else ""
+                lines.append(mark + " ".join(item.text.split("\n")))
     except (zipfile.BadZipFile, OpcError, KeyError, ValueError, SyntaxError, OSError, RuntimeError) as error:
         raise Unreadable(f"a broken Word file: {error}") from error
     yield "\n".join(lines), ".md", {}, "paragraphs"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split("\n"))
 
 
 def read_notebook(data: bytes) -> Iterator[PART]:

@@ -57,6 +57,8 @@ CODE = frozenset({
 # fmt: on
 """Code without a grammar here: cut at lines, smaller than prose."""
 
+_ENDLESS = re.compile(r"\S{4000}(?=\S)")
+"""The splitter's time grows with the square of the length of a word: 100 s for one of 4 MB."""
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
 
@@ -83,7 +85,7 @@ def split(text: str, path: PurePosixPath) -> list[Chunk]:
     chunks: list[Chunk] = []
     line, position, next_heading = 1, 0, 0
     above: tuple[tuple[int, str], ...] = ()
-    for start, piece in _splitter(_language(path)).chunk_indices(text):
+    for start, piece in _pieces(_splitter(_language(path)), text):
         line += text.count("\n", position, start)
         position = start
         last = line + piece.count("\n")
@@ -94,6 +96,15 @@ def split(text: str, path: PurePosixPath) -> list[Chunk]:
             next_heading += 1
         chunks.append(Chunk(piece, line, last, tuple(title for _, title in above)))
     return chunks
+
+
+def _pieces(splitter: _Splitter, text: str) -> Iterator[tuple[int, str]]:
+    """(position, piece) of each chunk, in order; a word without end is cut before the splitter sees it."""
+    start = 0
+    for end in (*(match.end() for match in _ENDLESS.finditer(text)), len(text)):
+        for offset, piece in splitter.chunk_indices(text[start:end]):
+            yield start + offset, piece
+        start = end
 
 
 def _language(path: PurePosixPath) -> str:
