@@ -18,7 +18,7 @@ SKIPPED_SHOWN = 5
 
 def card(info: CorpusInfo) -> str:
     """What the corpus is, how fresh, its main terms, and what was left out."""
-    lines = _head(info, f"{info.bytes / 1e6:.1f} MB from {info.path}")
+    lines = _head(info, f"{info.bytes / 1e6:.1f} MB, {_origin(info)}")
     if info.owed:
         lines.append(f"{info.owed} passages are searchable by keyword only; their vectors follow")
     if info.terms:
@@ -32,7 +32,7 @@ def card(info: CorpusInfo) -> str:
 
 def worn(info: CorpusInfo, count: Callable[[str], int], budget: int = CARD_TOKENS) -> str:
     """The card as an agent sees it: without what was skipped, and with as many terms as `budget` tokens hold."""
-    lines = _head(info, f"from {info.path}")
+    lines = _head(info, _origin(info))
     terms = list(info.terms)
     while terms:
         made = "\n".join([*lines, f"main terms: {', '.join(terms)}"])
@@ -53,3 +53,7 @@ def _head(info: CorpusInfo, origin: str) -> list[str]:
     if info.sources:
         lines.append(f"in: {', '.join(info.sources)}")
     return lines
+
+
+def _origin(info: CorpusInfo) -> str:
+    return f"from {info.path}" if info.path else "imported"

@@ -38,7 +38,8 @@ class CorpusInfo:
     """What a corpus is and how fresh."""
 
     name: str
-    path: Path
+    path: Path | None
+    """None: it was imported and follows no folder."""
     files: int
     chunks: int
     bytes: int
@@ -94,7 +95,7 @@ class Corpora:
         """Called when an agent put something on or off; it wakes whoever watches the files."""
         # One at a time: adding a partition and dropping one each wait for every statement on packets, and a long write
         # in front of such a wait would hold up every recall behind it.
-        self._writing = anyio.Lock()
+        self.writing = anyio.Lock()
 
     # -- what there is
 
@@ -153,6 +154,11 @@ class Corpora:
         row = await self._database.fetchrow(self.PATH, name)
         if row is None:
             raise await self._unknown(name)
+        if not row["path"]:
+            raise InvalidInput(
+                f"The corpus {name!r} was imported and follows no folder.",
+                f"If its files lie here, say where: soul corpus add {name} PATH",
+            )
         # The path was accepted when the corpus was added, perhaps from the shell.
         real = await anyio.to_thread.run_sync(files.resolved, Path(row["path"]), [Path("/")])
         return (await self._index(self.ENTER_AGAIN, name, real, progress)).changed
@@ -160,7 +166,8 @@ class Corpora:
     # The row is locked until the commit: two processes that index one corpus do so one after the other.
     ENTER = """
     INSERT INTO corpora (name, path) VALUES ($1, $2)
-    ON CONFLICT (name) DO UPDATE SET path = corpora.path RETURNING id, path, indexed IS NULL AS new
+    ON CONFLICT (name) DO UPDATE SET path = CASE corpora.path WHEN '' THEN excluded.path ELSE corpora.path END
+    RETURNING id, path, indexed IS NULL AS new
     """
 
     # One that was removed while its files were looked for is not made again.
@@ -192,7 +199,7 @@ class Corpora:
                 )
             return outcome
 
-        async with self._writing:
+        async with self.writing:
             outcome = await self._database.run(work)
             if outcome.changed:
                 self._written()
@@ -219,7 +226,7 @@ class Corpora:
             await postings.remove_corpus(connection, corpus_id)
             return True
 
-        async with self._writing:
+        async with self.writing:
             if not await self._database.run(work):
                 raise await self._unknown(name)
         self._written()
@@ -279,10 +286,13 @@ class Corpora:
                 raise NotFound(f"The agent {agent!r} has not mounted {name!r}.", f"It has mounted: {worn}.")
         self.dressed()
 
-    WORN = "SELECT name, path FROM corpora c WHERE EXISTS (SELECT FROM mounts WHERE corpus_id = c.id) ORDER BY name"
+    WORN = """
+    SELECT name, path FROM corpora c WHERE path <> '' AND EXISTS (SELECT FROM mounts WHERE corpus_id = c.id)
+    ORDER BY name
+    """
 
     async def worn(self) -> dict[str, Path]:
-        """Name and path of every corpus that any agent wears."""
+        """Name and path of every corpus that any agent wears and that follows a folder."""
         return {str(row["name"]): Path(row["path"]) for row in await self._database.fetch(self.WORN)}
 
     MOUNTED = """
@@ -321,7 +331,7 @@ def _agent(agent: str) -> str:
 def _info(row: asyncpg.Record) -> CorpusInfo:
     return CorpusInfo(
         name=row["name"],
-        path=Path(row["path"]),
+        path=Path(row["path"]) if row["path"] else None,
         files=row["files"],
         chunks=row["chunks"],
         bytes=row["bytes"],

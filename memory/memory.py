@@ -18,6 +18,7 @@ from memory.flushes import Flushes
 from memory.forgetting import Forgetting
 from memory.notebook import Notebook
 from memory.packets import Packets
+from memory.parcels import Parcels
 from memory.reading import FILE_MB
 from memory.recall import Recall
 from memory.selves import Selves
@@ -49,6 +50,7 @@ class Memory:
         self.upkeep = upkeep
         self.packets = Packets(database, upkeep.wake)
         self.corpora = Corpora(database, allowed_roots, upkeep.wake, file_mb)
+        self.parcels = Parcels(database, self.corpora, embedder, upkeep)
         self.watching = Watching(self.corpora)
         self.recall = Recall(database, embedder, upkeep)
         self.selves = Selves(database, sizes.self_tokens)
