@@ -33,14 +33,14 @@ def card(info: CorpusInfo) -> str:
 def worn(info: CorpusInfo, count: Callable[[str], int], budget: int = CARD_TOKENS) -> str:
     """The card as an agent sees it: without what was skipped, and with as many terms as `budget` tokens hold."""
     lines = _head(info, _origin(info))
-    terms = list(info.terms)
-    while terms:
-        made = "\n".join([*lines, f"main terms: {', '.join(terms)}"])
+    for terms in range(len(info.terms), 0, -1):
+        made = "\n".join([*lines, f"main terms: {', '.join(info.terms[:terms])}"])
         if count(made) <= budget:
             return made
-        terms.pop()
-    made = "\n".join(lines)
-    return made if count(made) <= budget else info.name
+    # Folders or a path may be as long as they like; the name is what tools are called with.
+    while len(lines) > 1 and count("\n".join(lines)) > budget:
+        lines.pop()
+    return "\n".join(lines) if count("\n".join(lines)) <= budget else info.name
 
 
 def _head(info: CorpusInfo, origin: str) -> list[str]:

@@ -215,6 +215,25 @@ async def test_mounting_another_corpus_takes_the_first_one_off(memory: Memory, f
     assert len(await memory.recall.search(Query("vessel"))) == 1
 
 
+async def test_several_are_worn_together_and_taken_off_one_by_one(memory: Memory, folder: Path):
+    for name in ("orchard", "harbour"):
+        await memory.corpora.add(name, folder / f"{name}.md")
+    await memory.corpora.add("texts", folder)
+    await memory.corpora.mount("director", "texts")
+    both = await memory.corpora.mount("director", "orchard", "harbour")
+    assert [info.name for info in both.infos] == ["orchard", "harbour"]
+    assert both.unmounted == ("texts",)
+    for word in ("quince", "vessel"):
+        assert len(await memory.recall.search(Query(word))) == 1
+    with pytest.raises(NotFound):
+        await memory.corpora.mount("director", "texts", "other")
+    assert set(await memory.corpora.mounted("director")) == {"orchard", "harbour"}
+    await memory.corpora.unmount("director", "orchard")
+    assert await memory.corpora.mounted("director") == ("harbour",)
+    with pytest.raises(InvalidInput, match="Name 1 to 16"):
+        await memory.corpora.mount("director", *(f"c{n}" for n in range(17)))
+
+
 async def test_mounting_the_same_corpus_again_changes_nothing(memory: Memory, folder: Path):
     await memory.corpora.add("texts", folder)
     await memory.corpora.mount("director", "texts")

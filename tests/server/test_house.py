@@ -42,6 +42,12 @@ def test_a_person_indexes_any_folder_and_a_client_only_allowed_ones(
     (hit,) = json.loads(soul("recall", "oolong", "-k", "1", "--json", **real).stdout)
     assert hit["corpus"] == "tea"
     assert json.loads(soul("corpus", "refresh", "tea", "--json", **real).stdout)["chunks"] == 1
+    assert "mounted: tea" in soul("corpus", "mount", "tea", **real).stdout
+    assert "1 passages" in soul("corpus", "export", "tea", str(library.parent / "tea.soul"), **real).stdout
+    assert (
+        "green: 1 files" in soul("corpus", "import", str(library.parent / "tea.soul"), "--name", "green", **real).stdout
+    )
+    assert "It has mounted: tea" in soul("corpus", "unmount", "green", **real).stderr
     listed = soul("corpus", "list", **real)
     assert "tea" in listed.stdout and "yes" in listed.stdout
     assert soul("corpus", "remove", "tea", **real).returncode == 0
