@@ -68,6 +68,9 @@ class Mounted:
     """What the agent wore before."""
 
 
+DESCRIBE_FROM = 100
+"""A corpus is described anew when one of so many of its files has changed."""
+
 _COLUMNS = """c.name, c.path, c.files, c.chunks, c.bytes, c.indexed, c.terms, c.kinds, c.sources,
        c.skipped::text AS skipped,
        (SELECT count(*) FROM owed WHERE owed.corpus_id = c.id) AS owed"""
@@ -91,6 +94,8 @@ class Corpora:
         self._allowed_roots = tuple(allowed_roots)
         self._written = written
         self._file_mb = file_mb
+        self._undescribed: dict[int, int] = {}
+        """Files of a corpus that changed since it was last described."""
         self.dressed: Callable[[], None] = lambda: None
         """Called when an agent put something on or off; it wakes whoever watches the files."""
         # One at a time: adding a partition and dropping one each wait for every statement on packets, and a long write
@@ -203,9 +208,17 @@ class Corpora:
             outcome = await self._database.run(work)
             if outcome.changed:
                 self._written()
-                # Apart, since it looks at every file of the corpus while somebody may wait for the one that changed.
-                await self._database.run(lambda connection: describe(connection, outcome.corpus_id))
+                await self._describe(outcome)
         return outcome
+
+    async def _describe(self, outcome: Outcome) -> None:
+        # It looks at every file of the corpus, and what one file in a hundred says hardly changes what all are about.
+        # A restart forgets the count, at the cost of a card that is that little out of date.
+        pending = self._undescribed.pop(outcome.corpus_id, 0) + outcome.changed
+        if pending * DESCRIBE_FROM < outcome.files:
+            self._undescribed[outcome.corpus_id] = pending
+            return
+        await self._database.run(lambda connection: describe(connection, outcome.corpus_id))
 
     REMOVE = "DELETE FROM corpora WHERE name = $1 RETURNING id"
 

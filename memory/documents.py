@@ -24,6 +24,8 @@ MAX_PAGES = 5_000
 UNPACKED_BYTES = 100_000_000
 """A Word file that unpacks to more is a bomb or holds nothing but pictures."""
 MEMORY_BYTES = 2_000_000_000
+MAX_TEXT = 50_000_000
+"""Characters of one document: some fifty thick books."""
 
 
 class Unreadable(Exception):
@@ -111,6 +113,8 @@ def main(suffix: str) -> None:
     answer: dict[str, object]
     try:
         parts = list(READERS[suffix](sys.stdin.buffer.read()))
+        if sum(len(part[0]) for part in parts) > MAX_TEXT:
+            raise Unreadable(f"more than {MAX_TEXT // 1_000_000} million characters")
         answer = {"parts": parts} if any(part[0].strip() for part in parts) else {"reason": "no text in it"}
         if not parts and suffix == ".pdf":
             answer = {"reason": "no text in it: scanned pages?"}

@@ -7,11 +7,12 @@ Does not know rows (`memory.indexing`).
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import xxhash
+from anyio import CapacityLimiter
 
 from memory import documents
 from memory.files import File, Listing
@@ -31,6 +33,8 @@ READER = 2
 """Counted up when reading or splitting changes, so that every file is taken up again."""
 FILES_PER_STEP = 64
 """Files read and split by a worker thread at a time; progress is told after each step."""
+BYTES_PER_STEP = 32_000_000
+DOCUMENTS_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))
 DOCUMENT_WAIT_S = 120.0
 TERMS_PER_FILE = 40
 
@@ -79,36 +83,69 @@ async def read_sources(
 ) -> AsyncIterator[list[Source]]:
     """Reads and splits `files`, some at a time, in their order."""
 
-    def step(batch: Iterable[File]) -> list[Source | tuple[Source, bytes]]:
-        return [_read(found.root, file, known.get(file.path), file_mb) for file in batch]
+    def step(batch: Sequence[File]) -> list[Source]:
+        return [_read(found.root, file, known.get(file.path), file_mb)[0] for file in batch]
 
-    for start in range(0, len(files), FILES_PER_STEP):
-        results = await anyio.to_thread.run_sync(step, files[start : start + FILES_PER_STEP])
-        yield [one if isinstance(one, Source) else await _document(*one) for one in results]
+    for batch in _batches(files):
+        if not is_document(batch[0].path):
+            yield await anyio.to_thread.run_sync(step, batch)
+            continue
+        results: dict[str, Source] = {}
+        readers = anyio.CapacityLimiter(DOCUMENTS_AT_ONCE)
+
+        async def one(file: File, results: dict[str, Source] = results, readers: CapacityLimiter = readers) -> None:
+            async with readers:
+                source, data = await anyio.to_thread.run_sync(_read, found.root, file, known.get(file.path), file_mb)
+                results[file.path] = source if data is None else await _document(source, data)
+
+        async with anyio.create_task_group() as tasks:
+            for file in batch:
+                tasks.start_soon(one, file)
+        yield [results[file.path] for file in batch]
 
 
-def _read(root: Path, file: File, known: Known | None, file_mb: float) -> Source | tuple[Source, bytes]:
-    """A source; or its beginning and the bytes, where it is a document."""
+def is_document(path: str) -> bool:
+    """Must it be unpacked before it can be read?"""
+    return PurePosixPath(path).suffix.lower() in documents.SUFFIXES
+
+
+def _batches(files: Sequence[File]) -> Iterator[list[File]]:
+    """Runs of text files and runs of documents, none too large to be held in memory."""
+    batch: list[File] = []
+    size = 0
+    for file in files:
+        full = len(batch) == FILES_PER_STEP or size + file.size > BYTES_PER_STEP
+        if batch and (full or is_document(file.path) != is_document(batch[0].path)):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size
+    if batch:
+        yield batch
+
+
+def _read(root: Path, file: File, known: Known | None, file_mb: float) -> tuple[Source, bytes | None]:
+    """A source; or its beginning and the bytes, where it is a document that must be read."""
     source = Source(file.path, file.size)
     # Asked here and not only of the open file, so that a large file costs no open.
     if reason := too_large(file.path, file.size, file_mb):
-        return replace(source, reason=reason, lasting=False)
+        return replace(source, reason=reason, lasting=False), None
     try:
         raw = load(root / file.path, file_mb)
     except NotText as error:
-        return replace(source, reason=error.reason, lasting=error.lasting)
+        return replace(source, reason=error.reason, lasting=error.lasting), None
     hash = xxhash.xxh3_128_hexdigest(raw.data, seed=READER)
     stamp = f"{READER}:{raw.stamp}" if raw.stamp else ""
     source = Source(file.path, len(raw.data), hash, stamp, reason=known.reason if known else "")
     if known is not None and hash == known.hash:
-        return source
+        return source, None
     source = replace(source, reason="")
-    if PurePosixPath(file.path).suffix.lower() in documents.SUFFIXES:
+    if is_document(file.path):
         return source, raw.data
     try:
-        return _split(source, parts_of(file.path, raw.data))
+        return _split(source, parts_of(file.path, raw.data)), None
     except NotText as error:
-        return replace(source, reason=error.reason, lasting=error.lasting)
+        return replace(source, reason=error.reason, lasting=error.lasting), None
 
 
 async def _document(source: Source, data: bytes) -> Source:
