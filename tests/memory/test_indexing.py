@@ -20,6 +20,7 @@ from memory.database import Database, DatabaseConfig
 from memory.describing import telling
 from memory.memory import Memory
 from memory.recall import Query
+from tests.memory import documents
 from tests.memory.servers import ROOT
 
 pytestmark = pytest.mark.anyio
@@ -132,6 +133,16 @@ async def test_a_folder_that_changes_while_it_is_read_is_indexed_as_it_was_met(m
     assert dict(info.skipped) == {"150.md": "gone while it was being read", "152.md": "cannot be read: Is a directory"}
     assert await memory.recall.search(Query("medlar", corpus="texts"))
     assert (await memory.corpora.refresh("texts")).files == FILES - 1
+
+
+async def test_documents_are_found_beside_texts_and_cited_by_page(memory: Memory, tmp_path: Path):
+    folder = write(tmp_path / "texts", "quince", 2)
+    for n in range(3):
+        (folder / f"paper-{n}.pdf").write_bytes(documents.pdf(["The cover.", f"The medlar{n} is sweet."]))
+    info = await memory.corpora.add("texts", folder)
+    assert (info.files, info.kinds) == (5, ("PDF 3", "Markdown 2"))
+    (hit,) = await memory.recall.search(Query("medlar1", corpus="texts"))
+    assert hit.source == "paper-1.pdf:p2"
 
 
 async def test_two_who_index_one_corpus_at_once_do_so_one_after_the_other(database: Database, tmp_path: Path):
