@@ -150,6 +150,8 @@ class Corpora:
 
         Raises:
             NotFound: no such corpus, or its path is gone (it stays as it is).
+            Conflict: its path leads somewhere else now.
+            InvalidInput: it was imported and has no path, or its path holds no text.
         """
         await self.look_again(name, progress)
         return await self.info(name)
@@ -166,6 +168,11 @@ class Corpora:
             )
         # The path was accepted when the corpus was added, perhaps from the shell.
         real = await anyio.to_thread.run_sync(files.resolved, Path(row["path"]), [Path("/")])
+        if str(real) != row["path"]:
+            raise Conflict(
+                f"The path {row['path']} of the corpus {name!r} leads to {real} now.",
+                f"If that is meant, make it anew: soul corpus remove {name}, then soul corpus add {name} {real}",
+            )
         return (await self._index(self.ENTER_AGAIN, name, real, progress)).changed
 
     # The row is locked until the commit: two processes that index one corpus do so one after the other.

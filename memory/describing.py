@@ -7,8 +7,8 @@ card's form. Runs after the passages can be found, since nobody waits for it.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from math import log
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -57,7 +57,7 @@ def telling(
     counts: Mapping[str, int],
     in_files: Mapping[str, int],
     files: int,
-    others: list[tuple[int, dict[str, list[int]]]] | tuple[()] = (),
+    others: Sequence[tuple[int, Mapping[str, list[int]]]] = (),
 ) -> list[str]:
     """The words that tell most about a corpus: used often, not in every file alike (tf times idf over files), and
     oftener here than elsewhere.
@@ -65,10 +65,10 @@ def telling(
     `others` are (files, word to [count, files]) of the other corpora. A word of theirs counts by the share of its
     files that lies here, both sides taken as equally large.
     """
-    elsewhere: Counter[str] = Counter()
+    elsewhere: defaultdict[str, float] = defaultdict(float)
     for size, words in others:
         for word, (_, n) in words.items():
-            elsewhere[word] += n / size / len(others)  # type: ignore[assignment]
+            elsewhere[word] += n / size / len(others)
 
     def weight(word: str) -> float:
         here = in_files[word] / files

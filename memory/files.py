@@ -16,6 +16,7 @@ from pathlib import Path
 import pathspec
 
 from engine.errors import Forbidden, InvalidInput, NotFound
+from memory.text import UNWANTED
 
 MAX_FILES = 100_000
 GIT_WAIT_S = 60.0
@@ -165,8 +166,8 @@ def _tracked(root: Path) -> list[str]:
     if done.returncode != 0:
         return []
     names = {os.fsdecode(name) for name in done.stdout.split(b"\0") if name}
-    # A name that is not UTF-8 could not be stored; the walk reports it.
-    return [] if any(not _is_unicode(name) for name in names) else sorted(names)
+    # The walk reports names that cannot be stored.
+    return [] if any(not _is_plain(name) for name in names) else sorted(names)
 
 
 _Rules = tuple[tuple[str, pathspec.GitIgnoreSpec], ...]
@@ -189,13 +190,13 @@ def _walked(root: Path, skipped: list[tuple[str, str]]) -> Iterator[str]:
             for name in folders
             if not name.startswith(".")
             and name not in GENERATED_FOLDERS
-            and _is_unicode(name)
+            and _is_plain(name)
             and not _ignored(f"{here}{name}/", rules[here])
             and not Path(folder, name).is_symlink()
         )
         for name in sorted(names):
-            if not _is_unicode(name):
-                skipped.append((ascii(name), "its name is not UTF-8"))
+            if not _is_plain(name):
+                skipped.append((ascii(name), "its name is not plain UTF-8"))
             elif not _ignored(here + name, rules[here]):
                 yield here + name
 
@@ -220,9 +221,6 @@ def _ignored(path: str, rules: _Rules) -> bool:
     return verdict
 
 
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_plain(name: str) -> bool:
+    """Can it be stored as it is? Else a file could be written under one name and looked for under another."""
+    return not UNWANTED.search(name)

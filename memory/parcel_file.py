@@ -11,10 +11,12 @@ block. The file is a zip of JSON lines and raw numbers, which any program can re
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from typing import IO, Any, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import Conflict, InvalidInput, NotFound
+from engine.errors import Conflict, InvalidInput, NotFound, StorageFull
 from memory.packets import content_hash
 
 FORMAT = "soul corpus"
@@ -85,6 +87,10 @@ def created(target: Path) -> Generator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         part.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"There is no room for {target}.", "Make room, or give another path.") from error
+        raise InvalidInput(f"{target} cannot be written: {error.strerror}.", "Give another path.") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -97,7 +103,7 @@ def opened(source: Path) -> Generator[zipfile.ZipFile]:
             yield archive
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {source}.", "Give what `soul corpus export` wrote.") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         _refuse(f"it is damaged or no such file ({error})", error)
     except OSError as error:
         raise InvalidInput(f"{source} cannot be read: {error.strerror}.", "Give another path.") from error
@@ -118,6 +124,8 @@ def checked(source: Path) -> Parcel:
         names = sorted(entry.filename for entry in archive.infolist())
         if names != sorted((MANIFEST, FILES, CHUNKS, VECTORS)):
             _refuse("it holds other members than such a file has")
+        if any(entry.flag_bits & 1 for entry in archive.infolist()):
+            _refuse("it is encrypted")
         if archive.getinfo(MANIFEST).file_size > MANIFEST_BYTES:
             _refuse("its manifest is too large")
         try:

@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 RESCAN_S = 300.0
 """Everything is looked at anew this often: network volumes and containers may tell nothing of what changed."""
+BLIND_S = 15.0
+"""How often what is worn is looked at where the system refuses to watch; RESCAN_S later it is asked again."""
 LOOK_MS = 1000
 """How often it is asked whether a watched folder is still the same one."""
 DEBOUNCE_MS = 400
@@ -78,8 +80,9 @@ class Watching:
         self._dressed = anyio.Event()
         try:
             worn = await self._corpora.worn()
-        except SoulError as error:
-            log.warning("following files is put off", reason=str(error), retry_s=RETRY_S)
+        except Exception as error:
+            # Packets and recall work without this, so a fault in it must not close them.
+            log.warning("following files is put off", reason=_said(error), retry_s=RETRY_S)
             await anyio.sleep(RETRY_S)
             self._dressed.set()
             return False
@@ -116,8 +119,11 @@ class Watching:
             trouble = await anyio.to_thread.run_sync(self._listen, roots, stop, limiter=self._thread)
             tasks.cancel_scope.cancel()
         if trouble:
-            log.warning("files cannot be watched; they are looked at from time to time", reason=trouble)
-            await self._until_dressed(self._rescan_s)
+            log.warning("files cannot be watched; they are looked at now and then", reason=trouble, every_s=BLIND_S)
+            until = time.monotonic() + self._rescan_s
+            while time.monotonic() < until and not self._dressed.is_set():
+                await self._until_dressed(BLIND_S)
+                self._call_for(roots)
 
     def _listen(self, roots: Mapping[str, Path], stop: threading.Event) -> str:
         """Tells of changes until `stop`, in a thread of its own. Why it cannot, or nothing."""
@@ -149,8 +155,9 @@ class Watching:
                     return ""
         except FileNotFoundError:
             return ""  # it went away just now; whoever called looks again
-        except OSError as error:
-            return str(error)
+        except Exception as error:
+            # The watcher has no error class of its own in its interface: a system's limit comes as RuntimeError.
+            return _said(error)
         return ""
 
     # -- looking
@@ -179,7 +186,7 @@ class Watching:
             changed = await self._corpora.look_again(name)
         except Exception as error:
             # One corpus that cannot be read must not keep the others from being followed.
-            said = str(error) if isinstance(error, SoulError) else f"{type(error).__name__}: {error}"
+            said = _said(error)
             if self._troubles.get(name) != said:
                 log.warning("a corpus cannot be brought up to date; it stays as it is", corpus=name, reason=said)
             self._troubles[name] = said
@@ -187,6 +194,10 @@ class Watching:
         self._troubles.pop(name, None)
         if changed:
             log.info("a corpus was brought up to date", corpus=name, files=changed)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, SoulError) else f"{type(error).__name__}: {error}"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -170,6 +172,15 @@ async def test_what_a_person_added_from_anywhere_can_be_refreshed(database: Data
     await corpora.add("texts", folder, anywhere=True)
     (folder / "new.md").write_text("# Forge")
     assert (await corpora.refresh("texts")).files == 3
+
+
+async def test_a_path_that_leads_elsewhere_now_is_not_followed(memory: Memory, folder: Path, tmp_path: Path):
+    await memory.corpora.add("texts", folder)
+    shutil.move(folder, tmp_path / "secrets")
+    os.symlink(tmp_path / "secrets", folder)
+    with pytest.raises(Conflict, match="leads to"):
+        await memory.corpora.refresh("texts")
+    assert len(await memory.recall.search(Query("vessel", corpus="texts"))) == 1
 
 
 async def test_recall_goes_on_while_corpora_come_and_go(memory: Memory, folder: Path):

@@ -82,6 +82,31 @@ def test_links_are_not_followed(tmp_path: Path):
     assert ("link.txt", "a link") in found.skipped
 
 
+def test_a_folder_that_became_a_link_is_not_followed_though_git_lists_its_files(tmp_path: Path):
+    outside = make(tmp_path / "outside", a_dot_md="secret")
+    root = make(tmp_path / "root", sub__a_dot_md="mine", b_dot_md="b")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    (root / "sub" / "a.md").unlink()
+    (root / "sub").rmdir()
+    (root / "sub").symlink_to(outside)
+    found = listing(root)
+    assert [file.path for file in found.files] == ["b.md"]
+    assert ("sub/a.md", "a link") in found.skipped
+
+
+def test_names_that_cannot_be_stored_are_said(tmp_path: Path):
+    make(tmp_path, a_dot_md="1")
+    for name in (b"\xff.md", b"\x01.md"):
+        (tmp_path / os.fsdecode(name)).write_text("x")
+    (tmp_path / os.fsdecode(b"\xfe")).mkdir()
+    (tmp_path / os.fsdecode(b"\xfe/b.md")).write_text("x")
+    found = listing(tmp_path)
+    assert [file.path for file in found.files] == ["a.md"]
+    assert {reason for _, reason in found.skipped} == {"its name is not plain UTF-8"}
+    assert len(found.skipped) == 2
+
+
 def test_one_file_is_a_corpus_too(tmp_path: Path):
     make(tmp_path, a_dot_md="a", b_dot_md="b")
     assert names(tmp_path / "a.md") == ["a.md"]

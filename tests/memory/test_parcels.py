@@ -9,6 +9,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,14 @@ def test_sums_that_do_not_fit_are_noticed(tmp_path: Path):
     write(tmp_path / "b", {**parts, FILES: parts[FILES].replace(b"quince", b"medlar")})
     with pytest.raises(InvalidInput, match=r"files\.jsonl is not what the manifest says"):
         checked(tmp_path / "b")
+
+
+def test_no_flipped_byte_is_anything_but_noticed_or_harmless(tmp_path: Path):
+    whole = pack(tmp_path / "a", honest_members()).read_bytes()
+    for place in range(len(whole)):
+        (tmp_path / "b").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with suppress(InvalidInput):
+            assert checked(tmp_path / "b") == checked(tmp_path / "a")
 
 
 async def test_of_a_damaged_file_nothing_is_stored(memory: Memory, parcel: Path):
