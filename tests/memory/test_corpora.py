@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -177,7 +176,7 @@ async def test_what_a_person_added_from_anywhere_can_be_refreshed(database: Data
 async def test_a_path_that_leads_elsewhere_now_is_not_followed(memory: Memory, folder: Path, tmp_path: Path):
     await memory.corpora.add("texts", folder)
     shutil.move(folder, tmp_path / "secrets")
-    os.symlink(tmp_path / "secrets", folder)
+    folder.symlink_to(tmp_path / "secrets")  # noqa: ASYNC240
     with pytest.raises(Conflict, match="leads to"):
         await memory.corpora.refresh("texts")
     assert len(await memory.recall.search(Query("vessel", corpus="texts"))) == 1
