@@ -156,11 +156,11 @@ async def test_two_who_index_one_corpus_at_once_do_so_one_after_the_other(databa
     assert await database.fetchval("SELECT count(*) FROM traces WHERE corpus_id >= 16") == FILES
 
 
-async def test_a_database_that_is_killed_in_the_middle_loses_nothing(copied_home: Path, tmp_path: Path):
+async def test_a_database_that_is_killed_in_the_middle_loses_nothing(home: Path, tmp_path: Path):
     folder = write(tmp_path / "texts", "quince")
     killed: list[int] = []
 
-    async with Database.open(DatabaseConfig(copied_home)) as database:
+    async with Database.open(DatabaseConfig(home)) as database:
 
         async def kill(done: int, total: int, what: str) -> None:
             if done == 100 and not killed:
