@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from math import log
+from math import log, sqrt
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,19 @@ KINDS = 6
 SOURCES = 5
 _NAMES = {".docx": "Word", ".htm": "HTML", ".html": "HTML", ".ipynb": "notebook", ".pdf": "PDF", ".txt": "text"}
 _SPELLED = {"c_sharp": "C#", "cpp": "C++", "php": "PHP", "javascript": "JavaScript", "typescript": "TypeScript"}
+
+# fmt: off
+_OF_EVERY_PROGRAM = frozenset({
+    "args", "assert", "async", "await", "bool", "break", "case", "catch", "class", "const", "continue", "def",
+    "default", "dict", "elif", "else", "end", "enum", "except", "export", "extends", "extern", "false", "final",
+    "finally", "float", "func", "function", "impl", "implements", "import", "include", "int", "interface", "isinstance",
+    "kwargs", "lambda", "len", "let", "list", "mut", "namespace", "new", "nil", "none", "null", "object", "override",
+    "pass", "private", "protected", "pub", "public", "raise", "range", "require", "return", "self", "static", "std",
+    "str", "string", "struct", "super", "switch", "template", "this", "throw", "tmp", "true", "try", "tuple", "type",
+    "typedef", "typename", "undefined", "unsigned", "use", "using", "var", "void", "while", "yield",
+})
+# fmt: on
+"""Words of programming languages: as telling as "the"."""
 
 FILES = "SELECT path, terms::text AS terms FROM corpus_files WHERE corpus_id = $1 AND reason = ''"
 OTHERS = "SELECT files, words::text AS words FROM corpora WHERE id <> $1 AND files > 0"
@@ -59,8 +72,9 @@ def telling(
     files: int,
     others: Sequence[tuple[int, Mapping[str, list[int]]]] = (),
 ) -> list[str]:
-    """The words that tell most about a corpus: used often, not in every file alike (tf times idf over files), and
-    oftener here than elsewhere.
+    """The words that tell most about a corpus: used often and in many files, but not in all of them alike (as tf times
+    idf, with the mean of how often and in how many files, so that one long table does not speak for all), and oftener
+    here than elsewhere.
 
     `others` are (files, word to [count, files]) of the other corpora. A word of theirs counts by the share of its
     files that lies here, both sides taken as equally large.
@@ -72,9 +86,10 @@ def telling(
 
     def weight(word: str) -> float:
         here = in_files[word] / files
-        return counts[word] * log((files + 1) / in_files[word]) * here / (here + elsewhere[word])
+        spread = sqrt(counts[word] * in_files[word])
+        return spread * log((files + 1) / in_files[word]) * here / (here + elsewhere[word])
 
-    weights = {word: weight(word) for word in counts}
+    weights = {word: weight(word) for word in counts if word not in _OF_EVERY_PROGRAM}
     return sorted(weights, key=lambda word: (-weights[word], word))[:TERMS]
 
 
