@@ -20,6 +20,7 @@ from pgvector import HalfVector
 from engine.errors import InvalidInput, NotFound
 from memory import lexemes, spoken
 from memory.packets import KINDS, TRAFFIC_KINDS, Kind
+from memory.places import citation
 from memory.ranking import Shape, Weights, statement
 from memory.repeats import first_of_each
 from memory.text import cleaned
@@ -100,7 +101,7 @@ class Hit:
     kind: Kind
     corpus: str | None
     source: str
-    """`path:12-40` of a chunk, `2026-11-21 10:02 director` (local time) of what was lived."""
+    """`path:12-40` of a chunk (`memory.places`), `2026-11-21 10:02 director` (local time) of what was lived."""
     score: float
     """About 0..1; comparable within one answer only. `why` says what it is made of."""
     semantic: float | None
@@ -261,8 +262,7 @@ def _zoned(time: datetime) -> datetime:
 
 def _source(row: asyncpg.Record, metadata: Mapping[str, Any]) -> str:
     if row["kind"] == "chunk":
-        first, last = metadata.get("lines", (1, 1))
-        return f"{row['session']}:{first}-{last}"
+        return citation(row["session"], metadata)
     return f"{row['time'].astimezone():%Y-%m-%d %H:%M} {row['agent']}"
 
 

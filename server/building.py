@@ -104,7 +104,13 @@ async def open_memory(part: Part[Memory], house: House, settings: Settings) -> A
     async with Database.open(config, part.report) as database:
         part.report("loading the embedder")
         embedder = await anyio.to_thread.run_sync(_embedder)
-        opening = Memory.open(database, embedder, house.allowed_roots, sizes, weights, settings.recall_distinct)
+        opening = Memory.open(
+            *(database, embedder, house.allowed_roots, sizes),
+            weights=weights,
+            distinct=settings.recall_distinct,
+            watching=settings.watch_corpora,
+            file_mb=settings.corpus_file_mb,
+        )
         async with opening as memory:
             yield memory
 

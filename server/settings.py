@@ -62,6 +62,11 @@ class Settings:
     allowed_roots: tuple[Path, ...] = field(
         default=(), metadata={"says": "folders under which clients may index; default: your home folder"}
     )
+    watch_corpora: bool = field(default=True, metadata={"says": "whether mounted corpora follow their files"})
+    corpus_file_mb: int = field(
+        default=8,
+        metadata={"says": "MB of the largest text file of a corpus; PDF and Word 8 times", "least": 1, "most": 1000},
+    )
     log_level: LogLevel = field(default="info", metadata={"says": "debug, info, warning or error"})
     read_only: bool = field(default=False, metadata={"says": "offer only what changes nothing"})
     toolsets: tuple[str, ...] = field(default=(), metadata={"says": "offer only these: " + ", ".join(TOOLSETS)})
@@ -289,6 +294,8 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "http_port": _whole,
     "http_token": _text,
     "allowed_roots": _roots,
+    "watch_corpora": _flag,
+    "corpus_file_mb": _whole,
     "log_level": _level,
     "read_only": _flag,
     "toolsets": _toolsets,
