@@ -177,8 +177,10 @@ class Watching:
             began = time.monotonic()
             if began - last >= self._rescan_s:
                 names, last = set(self._worn), began
-            for name in sorted(names & self._worn.keys()):
-                await self._look(name)
+            for name in sorted(names):
+                # Asked anew for each: it may have been taken off while others were looked at.
+                if name in self._worn:
+                    await self._look(name)
             await anyio.sleep(REST * (time.monotonic() - began))
 
     async def _look(self, name: str) -> None:

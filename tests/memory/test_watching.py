@@ -118,6 +118,8 @@ async def test_what_is_taken_off_is_followed_no_more(memory: Memory, folder: Pat
     await until(lambda: _names(memory, {"texts", "other"}))
     await memory.corpora.unmount("director", "texts")
     await until(lambda: _names(memory, {"other"}))
+    async with memory.corpora.writing:
+        pass  # a look that had begun before is over
     (folder / "harbour.md").write_text("The pilot boards the vessel.")
     (other / "b.md").write_text("The bellows sigh.")
 
