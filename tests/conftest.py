@@ -52,7 +52,7 @@ def untouched_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def seasoned_home(untouched_home: Path) -> Iterator[Path]:
-    """An initialised SOUL_HOME that tests share: they may kill its server but leave its files, and find other schemas."""
+    """An initialised SOUL_HOME that tests share: they may kill its server, leave its files, and find other schemas."""
     folder = Path(tempfile.mkdtemp(prefix="soul-"))
     yield _copy(untouched_home, folder)
     shutil.rmtree(folder)
