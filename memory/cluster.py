@@ -229,6 +229,7 @@ def settings(tag: str, socket_folder: Path, overrides: Mapping[str, str]) -> dic
         "wal_level": "minimal",
         "max_wal_senders": "0",
         "max_wal_size": "512MB",
+        "wal_recycle": "off",  # files kept for reuse would keep what was forgotten
         # An answer is durable once given. On macOS only F_FULLFSYNC reaches the medium.
         "synchronous_commit": "on",
         **({"wal_sync_method": "fsync_writethrough"} if platform.system() == "Darwin" else {}),
