@@ -254,7 +254,7 @@ SHARED_BUFFERS_MB = (256, 2048)
 
 
 def _shared_buffers_mb() -> int:
-    """A sixteenth of the machine's memory, within limits. It is taken page by page as the store grows, and a search that
+    """A sixteenth of the memory, within limits. It is taken page by page as the store grows, and a search that
     finds its pages here need not copy them: at 1,000,000 packets recall took 22 ms with 256 MB and 10 with 2 GB."""
     least, most = SHARED_BUFFERS_MB
     return min(max(least, psutil.virtual_memory().total >> 24), most)
