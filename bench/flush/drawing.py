@@ -21,7 +21,8 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     bins = range(0, int(max((delay for delay, _ in behind), default=0)) + 2 * BIN_MS, BIN_MS)
     met = [state for state in STATES if any(one == state for _, one in behind)]
     axes.hist([[delay for delay, one in behind if one == state] for state in met], bins=list(bins), stacked=True)
-    axes.legend([f"{state}: {sum(one == state for _, one in behind)}" for state in met], title="flush was")
+    legend = [f"{state}: {sum(one == state for _, one in behind)}" for state in met]
+    axes.legend(legend, title="flush was", loc="upper left", bbox_to_anchor=(1, 1))
     axes.set(xlabel="ms after a flush began", ylabel="kills")
     axes.set_title(
         f"kill -9 at {figures['points']} points ({len(behind)} behind the beginning of a flush): "

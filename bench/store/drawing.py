@@ -77,7 +77,7 @@ def draw_scale(report: dict[str, Any], path: Path) -> None:
     times.set_yticklabels(ASKED)
     times.set_xlim(0.3, times.get_xlim()[1] * 6)
     times.invert_yaxis()
-    times.legend(loc="lower right", fontsize=8)
+    times.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
     ingest.axhline(LEAST_INGEST, color="tab:red", linestyle=":", linewidth=1, label="target")
     ingest.set(xscale="log", xlabel="packets in the store", ylabel="rows/s searchable by words", ylim=(0, None))
     ingest.legend(fontsize=8)
