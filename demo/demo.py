@@ -39,7 +39,7 @@ FACTS = (
     "It was agreed to scan all 318 letters before anything is packed.",
     "The insurance must be signed until 2027-01-15; it is still open who signs.",
 )
-MATERIAL = 1_600
+MATERIAL = 800
 """Characters that come with each of them, to be read once."""
 console = Console(width=118, highlight=False)
 
@@ -208,31 +208,38 @@ async def pressure(demo: Demo, client: Client, call: Callable[..., Any]) -> None
         if message and message.startswith("letting go") and message not in heard:
             heard.append(message)
 
-    told: list[str] = []
+    within: list[str] = []  # what was told since the window was last let go
+    gone: list[str] = []
+    answer = ""
     for number, fact in enumerate(FACTS):
         share = material[number * MATERIAL : (number + 1) * MATERIAL]
+        heard.clear()
         answer, seconds = await call(client, "invoke_agent", progress, task=fact, context=share, wait_s=120)
         seen = json.loads(demo.soul("window", "--json"))
         filled = round(30 * seen["tokens"] / seen["context_tokens"])
         bar = "█" * filled + "·" * (30 - filled)
-        demo.note(f"tell it, {number + 1} of at most {len(FACTS)}", f"{bar} {seen['tokens']:,} tokens", seconds)
-        told.append(fact)
-        if heard:
+        came = ", after the window was let go" if heard else ""
+        demo.note(f"tell it, {number + 1} of at most {len(FACTS)}", f"{bar} {seen['tokens']:,} tokens{came}", seconds)
+        if heard and within:
+            gone = within
             break
-    demo.check(bool(heard), "the pressure came")
+        within = [fact] if heard else [*within, fact]
+    if not gone:
+        demo.check(False, "the pressure came")
+        return
     for stage in heard:
         console.print(f"    {clip(stage, 110)}", style="dim", markup=False)
     words = [line for line in answer.splitlines() if "window was let go" in line]
     console.print(f"    {clip(' '.join(words), 400)}", style="dim", markup=False)
     notebook = demo.soul("notebook", "show")
-    kept = [fact for fact in told[:-1] if fact in notebook]
-    demo.note("what the notebook kept", f"{len(kept)} of {len(told) - 1} things told, word for word", 0.0)
+    kept = [fact for fact in gone if fact in notebook]
+    demo.note("what the notebook kept", f"{len(kept)} of {len(gone)} things told, word for word", 0.0)
     for line in notebook.splitlines():
         console.print(f"    │ {clip(line, 106)}", style="cyan", markup=False)
     demo.check(bool(kept), "the notebook keeps what was told")
-    answer, seconds = await call(client, "recall", query="when does the archive move to Lyon", k=2, kind="said")
+    answer, seconds = await call(client, "recall", query=gone[0], k=2, kind="said")
     demo.note("and what left the window", clip(", ".join(sources(answer))), seconds)
-    demo.check(FACTS[0] in answer, "what left the window is in memory")
+    demo.check(gone[0] in answer, "what left the window is in memory")
 
 
 async def run(demo: Demo) -> None:
