@@ -106,11 +106,14 @@ async def _run(options: argparse.Namespace, home: Path, url: str) -> dict[str, A
                         memory.upkeep.wake()  # other processes tell nobody that there is something to embed
                         await anyio.sleep(1)
                 tasks.cancel_scope.cancel()
+            for writer in writers:
+                assert writer.stdin is not None
+                writer.stdin.close()
             lasted = time.time() - began
             for number, writer in enumerate(writers):
-                _, said = await anyio.to_thread.run_sync(lambda writer=writer: writer.communicate(timeout=END_S))
+                await anyio.to_thread.run_sync(lambda writer=writer: writer.wait(END_S))
                 if writer.returncode:
-                    errors.append(f"writer {number}: {said[-1000:]}")
+                    errors.append(f"writer {number}: {(home / f'errors-{number}').read_text()[-1000:]}")
         acknowledged.read()
         missing = await lost(memory, acknowledged)
         owed = await memory.packets.owed()
@@ -139,7 +142,8 @@ async def _run(options: argparse.Namespace, home: Path, url: str) -> dict[str, A
 
 def _writer(home: Path, url: str, number: int, seed: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bench.endurance.writer", url, str(number), str(seed), str(home)]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with (home / f"errors-{number}").open("w") as errors:
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=errors, text=True)
 
 
 async def _read(

@@ -10,7 +10,7 @@ import numpy as np
 from memory.memory import Memory
 from memory.recall import Query
 
-SAMPLE = 300
+SAMPLE = 100
 """Packets that are asked for one by one at the end."""
 
 

@@ -19,8 +19,7 @@ import structlog
 
 from bench.store.rows import make_world
 from memory.database import Database, DatabaseConfig
-from memory.memory import Memory
-from memory.packets import Packet, content_hash
+from memory.packets import Packet, Packets, content_hash
 from memory.uuid7 import uuid7
 
 MOST_AT_ONCE = 20
@@ -34,14 +33,14 @@ async def main(url: str, number: int, seed: int, folder: Path) -> None:
     words = np.array(make_world(1000).words)
     took: list[tuple[float, float, int]] = []
     over = anyio.Event()
+    # The upkeep is the daemon's alone.
 
     async def listen() -> None:
         await anyio.to_thread.run_sync(sys.stdin.read)
         over.set()
 
     async with (
-        Database.open(DatabaseConfig(folder, url=url, pool_size=1)) as database,
-        Memory.open(database, None) as memory,
+        Database.open(DatabaseConfig(folder, url=url, pool_size=2)) as database,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(listen)
@@ -55,7 +54,7 @@ async def main(url: str, number: int, seed: int, folder: Path) -> None:
                     kind = "said" if sequence % 3 else "answer"
                     packets.append(Packet(uuid7(), datetime.now(UTC), "director", f"w{number}", sequence, kind, prose))
                 started = time.perf_counter()
-                await memory.packets.write(packets)
+                await Packets(database).write(packets)
                 took.append((time.time(), (time.perf_counter() - started) * 1000, len(packets)))
                 acknowledged.writelines(
                     f"{one.id} {word(number, one.sequence)} {content_hash(one.prose)}\n" for one in packets

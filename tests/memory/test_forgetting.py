@@ -14,6 +14,7 @@ import pytest
 from agents.director import Task
 from agents.ordering import place
 from engine.errors import InvalidInput, NotFound
+from engine.kv.removing import remove_shelves
 from memory.database import Database, DatabaseConfig
 from memory.forgetting import Wish
 from memory.memory import Memory
@@ -26,6 +27,7 @@ from tests.models import parrot
 from tools.house import House
 
 pytestmark = pytest.mark.anyio
+
 
 SECRET = "My sister Ottilie lives in the yellow house at 14 Harbour Lane."
 OTHER = "The harbour opens at six in the morning."
@@ -282,3 +284,12 @@ async def test_after_scrubbing_no_file_of_the_home_holds_it(copied_home: Path) -
         assert files_with(copied_home, b"Ottilie") == []
         await ask(house, "Are you still there?")
         assert len(await memory.recall.search(Query("harbour", k=5))) == 5
+
+
+def test_without_a_model_everything_that_was_computed_is_removed(home: Path) -> None:
+    for folder in ("one-model/agents/director", "other-model/pool", "quarantine"):
+        (home / "kv" / folder).mkdir(parents=True)
+    assert remove_shelves(home / "kv", home / "kv" / "one-model") == 2
+    assert [path.name for path in (home / "kv").iterdir()] == ["one-model"]
+    assert remove_shelves(home / "kv") == 1
+    assert remove_shelves(home / "nowhere") == 0
