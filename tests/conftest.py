@@ -42,18 +42,27 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def seasoned_home() -> Iterator[Path]:
-    """A SOUL_HOME whose data folder is initialised already, for tests that may kill its server but leave its files."""
+def fresh_home() -> Iterator[Path]:
+    """A SOUL_HOME whose data folder is initialised already, to be copied: no server ever runs in it."""
     folder = Path(tempfile.mkdtemp(prefix="soul-"))
     cluster.prepare(folder / "postgres", cluster.owner_of(folder / "postgres"))
     yield folder
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def seasoned_home(fresh_home: Path) -> Iterator[Path]:
+    """An initialised SOUL_HOME, for tests that may kill its server and fill its database but leave its files."""
+    folder = Path(tempfile.mkdtemp(prefix="soul-"))
+    subprocess.run(["cp", "-a", fresh_home / "postgres", folder / "postgres"], check=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
-def copied_home(home: Path, seasoned_home: Path) -> Path:
+def copied_home(home: Path, fresh_home: Path) -> Path:
     """An initialised SOUL_HOME whose files a test may spoil."""
-    subprocess.run(["cp", "-a", seasoned_home / "postgres", home / "postgres"], check=True)
+    subprocess.run(["cp", "-a", fresh_home / "postgres", home / "postgres"], check=True)
     return home
 
 
