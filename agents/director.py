@@ -6,7 +6,6 @@ Knows what it is asked and what follows from its words; how tokens come is the e
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,13 +24,13 @@ from agents.pressure import PRESSURE, Flushed, Pressure
 from agents.sectors import View, view
 from agents.toolbox import Toolbox
 from agents.turn import Progress, Turn, TurnLimits, TurnReport
-from engine.errors import SoulError
+from engine.errors import Conflict, SoulError
 from memory.flushes import Flush
 from memory.forgetting import Plan, Wish
 from memory.packets import Kind, Packet
 from memory.recall import Hit, Query
 from memory.uuid7 import uuid7
-from memory.window import Window, WindowTurn
+from memory.window import WindowTurn
 
 if TYPE_CHECKING:
     from engine.engine import Engine
@@ -162,16 +161,25 @@ class Director:
         return await self._memory.flushes.last(DIRECTOR)
 
     async def forget(self, wish: Wish, by: str, reason: str) -> Plan:
-        """Carries out what a person wants forgotten, between two turns; the window is then computed without it."""
+        """Carries out what a person wants forgotten, between two turns; every context is then computed without it.
+
+        Without a model, what earlier ones left on disk stays: the caller removes it (`engine.kv.removing`).
+        """
         async with self._lock:
             plan = await self._memory.forgetting.carry_out(wish, by, reason)
             self._context.reload()
-            with contextlib.suppress(SoulError):  # without a model nothing is computed
+            try:
                 engine = await self._engine(0)
-                window = await self._memory.windows.get(DIRECTOR)
-                # What was let go before may still be computed: it is cut off when the next turn comes.
-                if engine.exists(DIRECTOR) and not _begins(window, engine.ids(DIRECTOR)):
-                    await engine.drop(DIRECTOR)
+            except SoulError:
+                return plan
+            # All of them, whole: the log of a context's ids and its older files keep what was cut off long ago.
+            for name in [one.name for one in engine.status().contexts]:
+                try:
+                    await engine.drop(name)
+                except Conflict:  # it speaks just now
+                    late = f"What {name} has computed may hold it until it is dropped: soul agents drop {name}"
+                    plan = replace(plan, warnings=(*plan.warnings, late))
+            await engine.store.forget_others()
             log.info("forgotten", packets=len(plan.packets), corpus=plan.corpus, window_turns=plan.window_turns, by=by)
         return plan
 
@@ -234,11 +242,6 @@ class Director:
     async def _nearest(self, text: str) -> tuple[Hit, ...]:
         query = Query(text[:2_000], NEAREST, DIRECTOR, min_resonance=MEANT, token_budget=NEAREST_TOKENS)
         return await self._memory.recall.search(query)
-
-
-def _begins(window: Window | None, held: tuple[int, ...]) -> bool:
-    """Whether all that is held is of the window as it is stored now."""
-    return window is not None and tuple(window.ids[: len(held)]) == held
 
 
 def _bullets(lines: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ import anyio
 
 from memory import vectors
 from memory.corpora import Corpora
+from memory.exchange import Exchange
 from memory.flushes import Flushes
 from memory.forgetting import Forgetting
 from memory.notebook import Notebook
@@ -61,6 +62,7 @@ class Memory:
         self.notebook = Notebook(database, sizes.notebook_tokens)
         self.windows = Windows(database)
         self.flushes = Flushes(database, self.notebook, self.windows, self.packets)
+        self.exchange = Exchange(database, self.packets, embedder, upkeep)
         self.forgetting = Forgetting(database, self.corpora, upkeep.wake)
 
     @classmethod

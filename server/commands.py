@@ -125,14 +125,15 @@ async def recall(given: Command) -> Any:
         text=given.text("query"),
         k=int(given.arguments.get("k", 8)),
         corpus=given.arguments.get("corpus"),
-        since=_time(given.arguments.get("since")),
-        until=_time(given.arguments.get("until")),
+        since=time_of(given.arguments.get("since")),
+        until=time_of(given.arguments.get("until")),
         vectors=bool(given.arguments.get("vectors")),
     )
     return list(await memory.recall.search(query))
 
 
-def _time(text: str | None) -> datetime | None:
+def time_of(text: str | None) -> datetime | None:
+    """A time as a person writes it; without a zone it is local."""
     if not text:
         return None
     try:

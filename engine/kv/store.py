@@ -25,6 +25,7 @@ from engine.kv.families import Family
 from engine.kv.form import BLOCK
 from engine.kv.journal import Journal
 from engine.kv.loading import restore
+from engine.kv.removing import remove_shelves
 from engine.kv.saving import COMPACT_AT, IDS, Snapshot, compact, extract, save
 from engine.kv.shelf import Fault, Shelf, foreign
 
@@ -269,6 +270,12 @@ class Store:
             await self._writer.call(lambda: shelf.drop(context.name))
         except OSError as error:
             log.warning("kv_drop_failed", error=str(error))
+
+    async def forget_others(self) -> None:
+        """Removes from disk what is kept for other weights and forms, and the quarantine. Raises OSError."""
+        shelf = self.shelf
+        if shelf is not None:
+            await self._writer.call(lambda: remove_shelves(shelf.kv, shelf.folder))
 
     def list(self) -> list[Kept]:
         """All contexts, those of other models and formats on disk included, the latest used first."""
