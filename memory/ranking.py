@@ -25,7 +25,7 @@ Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval", arXiv 2210.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 from memory.languages import ENGLISH
@@ -115,7 +115,7 @@ class Shape:
         return f"${self.parameters.index(name) + 1}"
 
 
-@cache
+@lru_cache(maxsize=256)
 def statement(shape: Shape) -> str:
     """The SQL of one shape. Rows: id, prose and other columns of the packet, then the score and what it is made of."""
     parts = [f"scope AS MATERIALIZED ({_scope(shape)})", *_keyword_parts(shape)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +21,8 @@ from engine.errors import InvalidInput, NotFound
 from memory import lexemes, spoken
 from memory.packets import KINDS, TRAFFIC_KINDS, Kind
 from memory.places import citation
-from memory.ranking import Shape, Weights, statement
+from memory.postings import LIVED, TRAFFIC
+from memory.ranking import Shape, Vectors, Weights, statement
 from memory.repeats import first_of_each
 from memory.text import cleaned
 
@@ -44,6 +45,9 @@ SPARE_HITS = 5
 """Hits that are fetched beyond k, so that others step in where some only repeat what is there."""
 ALL_HITS = 200
 """As many as there are candidates."""
+
+FEW_INDEXES = 4
+"""With more of them it pays to ask first which are in reach: 0.2 ms, where planning 50 took 7."""
 
 EVERYTHING = "*"
 _BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
@@ -177,7 +181,7 @@ class Recall:
         self, query: Query, text: str, vector: NDArray[np.float32] | None, limit: int
     ) -> tuple[list[asyncpg.Record], bool]:
         """At most `limit` rows, best first, and whether there may be more."""
-        made_by = self._upkeep.vectors if vector is not None else None
+        made_by = await self._in_reach(query, self._upkeep.vectors) if vector is not None else None
         kinds = set(query.kinds or ())
         shape = Shape(
             reach={None: "worn", EVERYTHING: "all"}.get(query.corpus, "named"),  # type: ignore[arg-type]
@@ -203,6 +207,19 @@ class Recall:
         if not rows and shape.reach == "named":
             await self._require_corpus(cast("str", query.corpus))
         return rows, len(rows) == limit
+
+    REACH = """
+    SELECT corpus_id FROM mounts WHERE $1::text IS NULL AND agent = $2
+    UNION ALL SELECT id FROM corpora WHERE name = $1::text
+    """
+
+    async def _in_reach(self, query: Query, made_by: Vectors | None) -> Vectors | None:
+        """The indexes that the statement names. Each costs planning, so of many only those in reach are named."""
+        if made_by is None or query.corpus == EVERYTHING or len(made_by.indexed) <= FEW_INDEXES:
+            return made_by
+        rows = await self._database.fetch(self.REACH, query.corpus, query.agent)
+        reach = {LIVED, TRAFFIC, *(int(row["corpus_id"]) for row in rows)}
+        return replace(made_by, indexed=made_by.indexed & reach)
 
     def _hit(self, row: asyncpg.Record) -> Hit:
         values = dict(row)

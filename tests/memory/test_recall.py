@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.errors import InvalidInput, NotFound
-from memory import ranking, vectors
+from memory import ranking, recall, vectors
 from memory.database import Database
 from memory.embedder import Embedder, default_embedder
 from memory.lexemes import count, of_query
@@ -365,3 +365,15 @@ async def test_a_vector_that_is_none_of_this_embedder_is_refused(
     assert hit.vector is not None
     with pytest.raises(InvalidInput, match=says):
         await memory.recall.search(Query("", vector=spoil(hit.vector)))
+
+
+async def test_of_many_indexes_only_those_in_reach_are_named(database: Database, monkeypatch: pytest.MonkeyPatch):
+    async with Memory.open(database, Lengths("lengths", 64), distinct=False) as memory:
+        await memory.packets.write([packet("x" * (n % 60 + 1)) for n in range(300)])
+        await memory.upkeep.settled()
+        assert memory.upkeep.vectors is not None
+        memory.upkeep.vectors = await vectors.keep_indexes(database, memory.upkeep.vectors, index_from=100)
+        named = [hit.id for hit in await memory.recall.search(Query("y" * 7))]
+        memory.upkeep.vectors = replace(memory.upkeep.vectors, indexed=frozenset({0, *range(16, 40)}))
+        monkeypatch.setattr(recall, "FEW_INDEXES", 4)
+        assert [hit.id for hit in await memory.recall.search(Query("y" * 7))] == named
