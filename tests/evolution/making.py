@@ -41,3 +41,10 @@ def adapter(name: str, base: Path, seed: int, *, rank: int = 8, size: float = 0.
 
 def quiet(detail: str, share: float | None) -> None:
     """Progress that nobody looks at."""
+
+
+def delta(one: Adapter, weight: str) -> tensors.Floats:
+    """The change of a weight that the adapter is known to change."""
+    found = one.delta(weight)
+    assert found is not None
+    return found

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from evolution.generations import Generations
 from evolution.integrate import integrate, plan
 from evolution.plastic import plastic_names
 from evolution.ties import Ties, merge, trim
-from tests.evolution.making import adapter, model, quiet
+from tests.evolution.making import adapter, delta, model, quiet
 
 needs_mergekit = pytest.mark.skipif(importlib.util.find_spec("mergekit") is None, reason="the extra `evolution`")
 
@@ -47,7 +46,7 @@ def by_mergekit(folder: Path, base: Path, adapters: Sequence[Adapter]) -> Path:
     plastic = {name: tensors.read(every[name]) for name in plastic_names(every)}
     tensors.write_arrays(folder / "base.safetensors", plastic, "pt")
     for one in adapters:
-        lived = {name: value + one.delta(name) for name, value in plastic.items()}
+        lived = {name: value + delta(one, name) for name, value in plastic.items()}
         tensors.write_arrays(folder / f"{one.name}.safetensors", lived, "pt")
     recipe = {
         "merge_method": "ties",
@@ -90,7 +89,7 @@ def test_lambda_zero_gives_the_anchor_back_and_all_of_one_adapter_gives_its_weig
     for name in plastic_names(every):
         values = tensors.read(every[name])
         np.testing.assert_array_equal(tensors.read(tensors.places_of(nothing)[name]), values)
-        np.testing.assert_allclose(tensors.read(tensors.places_of(whole)[name]), values + one.delta(name), atol=1e-7)
+        np.testing.assert_allclose(tensors.read(tensors.places_of(whole)[name]), values + delta(one, name), atol=1e-7)
 
 
 def test_trimming_keeps_the_share_by_size_and_the_earlier_of_equals() -> None:
@@ -158,8 +157,12 @@ def test_a_changed_anchor_is_noticed_before_anything_is_merged_onto_it(home: Pat
 
 def test_a_disk_that_is_nearly_full_is_refused_with_the_figures(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = model(home / "base")
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, 10**6))
+    found = shutil.disk_usage(home)
+
+    def nearly_full(path: Path) -> object:
+        return found._replace(free=10**6)
+
+    monkeypatch.setattr(shutil, "disk_usage", nearly_full)
     with pytest.raises(StorageFull, match=r"writes 0\.03 GB, and 0\.00 GB are free"):
         integrate(home, base, [adapter("week-1", base, 1)], Ties(), report=quiet)
     assert not (home / "anchors").exists()
