@@ -79,7 +79,7 @@ def anchor_id(model: Path, known: Path | None = None) -> str:
 def split_cost(model: Path, scope: Scope) -> tuple[int, int]:
     """Bytes of the frozen and of the plastic part, read from headers alone. Raises InvalidInput as `split` does."""
     every = tensors.places_of(model)
-    plastic = set(_plastic(every, scope))
+    plastic = set(plastic_of(every, scope))
     inside = sum(place.nbytes for name, place in every.items() if name in plastic)
     return sum(place.nbytes for place in every.values()) - inside, inside
 
@@ -107,7 +107,7 @@ def split(home: Path, model: Path, scope: Scope, *, known: Path | None, report: 
     if (found := find(home, id, scope)) is not None:
         return found
     every = tensors.places_of(model)
-    plastic = dict.fromkeys(_plastic(every, scope))
+    plastic = dict.fromkeys(plastic_of(every, scope))
     if quantised := [name for name in plastic if every[name].dtype not in tensors.FLOATS]:
         tensors.read(every[quantised[0]])
     frozen_bytes, plastic_bytes = split_cost(model, scope)
@@ -185,7 +185,8 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _plastic(every: Mapping[str, Place], scope: Scope) -> tuple[str, ...]:
+def plastic_of(every: Mapping[str, Place], scope: Scope) -> tuple[str, ...]:
+    """The names of the tensors that may change. Raises InvalidInput where none has a name that is known."""
     attention = plastic_names(every)
     return attention if scope == "attention" else tuple(sorted({*attention, *linear_names(every)}))
 

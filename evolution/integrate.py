@@ -36,7 +36,7 @@ from evolution.anchor import (
 from evolution.generations import Generation, Generations, identity_of, new_bytes
 from evolution.plastic import linear_names, plastic_names
 from evolution.tensors import Floats, Written
-from evolution.ties import Ties, merge
+from evolution.ties import Share, Ties, merge
 
 Merger = Callable[[str, Floats, list[Floats]], Floats]
 """(tensor's name, the anchor's values, deltas to consume) to merged values."""
@@ -97,7 +97,7 @@ def integrate(
     adapters: Sequence[Adapter],
     numbers: Ties,
     *,
-    weights: Mapping[str, float] | None = None,
+    shares: Mapping[str, Share] | None = None,
     merger: Merger | None = None,
     recipe: Mapping[str, Any] | None = None,
     setting: str | None = None,
@@ -108,7 +108,7 @@ def integrate(
 
     Args:
         model: the anchor's folder, in full precision.
-        weights: of each adapter by name, 1 where none is given.
+        shares: weight and density of each adapter by name; those left out get the usual ones.
         merger: merges one tensor in place of TIES, for a recipe of another method.
         recipe: what the manifest records of it then.
         setting: the setting `model`, under which the generation will be served.
@@ -120,7 +120,8 @@ def integrate(
     costs = plan(home, model, adapters, known)
     generations = Generations(home)
     sums = {one.name: str(one.manifest.get("sum", "")) for one in adapters}
-    method = dict(recipe) if recipe else {"method": "ties", **asdict(numbers), "weights": dict(weights or {})}
+    mine = {one.name: (shares or {}).get(one.name, Share()) for one in adapters}
+    method = dict(recipe) if recipe else {"method": "ties", **asdict(numbers), "shares": as_plain(mine)}
     identity = identity_of({"anchor": costs.anchor, "adapters": list(sums.items()), "recipe": method})
     for one in generations.all():
         if one.identity == identity and one.model == setting:
@@ -131,7 +132,7 @@ def integrate(
     anchor.check(known)
 
     def ties(name: str, base: Floats, deltas: list[Floats]) -> Floats:
-        chosen = [(weights or {}).get(one.name, 1.0) for one in adapters if name in one.weights]
+        chosen = [mine[one.name] for one in adapters if name in one.weights]
         return merge(base, deltas, chosen, numbers)
 
     fresh = generations.begin()
@@ -153,6 +154,11 @@ def integrate(
         return generations.add(fresh, draft)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def as_plain(shares: Mapping[str, Share]) -> dict[str, Any]:
+    """Shares as a manifest keeps them."""
+    return {name: asdict(share) for name, share in shares.items()}
 
 
 def _fill(fresh: Path, anchor: Anchor, adapters: Sequence[Adapter], merger: Merger, report: Report) -> Written:

@@ -21,18 +21,27 @@ LAMBDA = 0.3
 
 @dataclass(frozen=True)
 class Ties:
-    """The numbers of a merge. See docs/evolution.md for what each one does."""
+    """The numbers of a whole merge. See docs/evolution.md for what each one does."""
 
     lam: float = LAMBDA
     """λ: how far to go from the anchor. 0.3 is the `0.7 anchor + 0.3 soul` of the recipe."""
-    density: float = DENSITY
-    """Share of each task vector's entries, by magnitude and per tensor, that survive trimming."""
     normalize: bool = True
     """Divide by the weights that took part, so that ten adapters do not go ten times as far as one."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.lam <= 2.0:
             raise InvalidInput(f"A lambda of {self.lam} is out of range.", "It lies between 0 and 2; 0.3 is usual.")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one adapter brings to a merge."""
+
+    weight: float = 1.0
+    density: float = DENSITY
+    """Share of the task vector's entries, by magnitude and per tensor, that survive trimming."""
+
+    def __post_init__(self) -> None:
         if not 0.0 < self.density <= 1.0:
             raise InvalidInput(f"A density of {self.density} is out of range.", "It lies above 0 and up to 1.")
 
@@ -56,7 +65,7 @@ def trim(delta: Floats, density: float) -> Floats:
     return delta
 
 
-def merge(base: Floats, deltas: Sequence[Floats], weights: Sequence[float], numbers: Ties) -> Floats:
+def merge(base: Floats, deltas: Sequence[Floats], shares: Sequence[Share], numbers: Ties) -> Floats:
     """One merged tensor. `deltas` are consumed: they are trimmed and scaled in place.
 
     A delta is taken as float32 weights would carry it, `(base + δ) - base`, which is what a merge of whole models
@@ -65,25 +74,25 @@ def merge(base: Floats, deltas: Sequence[Floats], weights: Sequence[float], numb
     Args:
         base: the anchor's tensor.
         deltas: a task vector per adapter, of the same shape; none gives the base back.
-        weights: one per delta.
+        shares: one per delta.
     """
     if not deltas:
         return base
-    for delta, weight in zip(deltas, weights, strict=True):
+    for delta, share in zip(deltas, shares, strict=True):
         delta += base
         delta -= base
-        trim(delta, numbers.density)
-        delta *= np.float32(weight)
+        trim(delta, share.density)
+        delta *= np.float32(share.weight)
     total = np.zeros_like(base)
     for delta in deltas:
         total += delta
     up = total >= 0
     mixed, divisor = total, np.zeros_like(base)
     mixed[:] = 0
-    for delta, weight in zip(deltas, weights, strict=True):
+    for delta, share in zip(deltas, shares, strict=True):
         agrees = np.where(up, delta > 0, delta < 0)
         mixed += np.where(agrees, delta, np.float32(0))
-        divisor += agrees * np.float32(weight)
+        divisor += agrees * np.float32(share.weight)
     if numbers.normalize:
         divisor[divisor == 0] = 1
         mixed /= divisor

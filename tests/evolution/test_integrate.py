@@ -21,7 +21,7 @@ from evolution.anchor import FROZEN_FILE, PLASTIC_FILE, split
 from evolution.generations import Generations
 from evolution.integrate import integrate, plan
 from evolution.plastic import plastic_names
-from evolution.ties import Ties, merge, trim
+from evolution.ties import Share, Ties, merge, trim
 from tests.evolution.making import adapter, delta, model, quiet
 
 needs_mergekit = pytest.mark.skipif(importlib.util.find_spec("mergekit") is None, reason="the extra `evolution`")
@@ -85,7 +85,9 @@ def test_lambda_zero_gives_the_anchor_back_and_all_of_one_adapter_gives_its_weig
     one = adapter("week-1", base, 1)
     every = tensors.places_of(base)
     nothing = Generations(home).folder(integrate(home, base, [one], Ties(lam=0.0), report=quiet).number)
-    whole = Generations(home).folder(integrate(home, base, [one], Ties(1.0, 1.0), report=quiet).number)
+    whole = Generations(home).folder(
+        integrate(home, base, [one], Ties(1.0), shares={one.name: Share(1.0, 1.0)}, report=quiet).number
+    )
     for name in plastic_names(every):
         values = tensors.read(every[name])
         np.testing.assert_array_equal(tensors.read(tensors.places_of(nothing)[name]), values)
@@ -101,7 +103,7 @@ def test_trimming_keeps_the_share_by_size_and_the_earlier_of_equals() -> None:
 def test_signs_are_elected_and_the_minority_has_no_part_in_the_mean() -> None:
     base = np.zeros(3, np.float32)
     deltas = [np.array([4, 4, 0], np.float32), np.array([2, -1, 0], np.float32), np.array([-3, 2, 0], np.float32)]
-    assert merge(base, deltas, [1, 1, 1], Ties(1.0, 1.0)).tolist() == [3, 3, 0]
+    assert merge(base, deltas, [Share(1.0, 1.0)] * 3, Ties(1.0)).tolist() == [3, 3, 0]
 
 
 def test_bfloat16_is_rounded_to_nearest_even() -> None:
