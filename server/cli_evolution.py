@@ -43,7 +43,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--lambda", dest="lam", type=float, help="how far to go from the anchor (default 0.3)")
     one.add_argument("--density", type=float, help="share of each delta that survives trimming (default 0.3)")
     one.add_argument("--recipe", metavar="FILE", help="a recipe of mergekit's, in YAML, instead of the numbers")
-    _add_model(one)
+    add_model(one)
     one.add_argument("--dry-run", action="store_true", help="say what it would cost and do nothing")
     one.add_argument("--json", action="store_true")
 
@@ -66,7 +66,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one = command(inside, "import", adapter_import, "take an adapter of mlx_lm's or PEFT's form")
     one.add_argument("folder", metavar="FOLDER")
     one.add_argument("--name", help="its name here (default: the folder's)")
-    _add_model(one)
+    add_model(one)
     one = command(inside, "export", adapter_export, "write an adapter for other tools")
     one.add_argument("name", metavar="NAME")
     one.add_argument("folder", metavar="FOLDER")
@@ -83,7 +83,8 @@ def _in_this_process(run: Callable[[str, argparse.Namespace], None], home: str, 
     run(home, given)
 
 
-def _add_model(one: argparse.ArgumentParser) -> None:
+def add_model(one: argparse.ArgumentParser) -> None:
+    """The argument that names the anchor."""
     one.add_argument("--model", metavar="MODEL", help="the anchor (default: the setting `model`)")
 
 
