@@ -6,9 +6,12 @@ each time, since it keeps others on disk. Knows mergekit's command and files; do
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,15 @@ def command() -> Path:
     if not found.is_file():
         raise MissingExtra("This recipe needs mergekit, which is not installed.", REMEDY)
     return found
+
+
+@contextmanager
+def scratch_folder(home: Path) -> Generator[Path]:
+    """An empty folder on the home's disk, gone afterwards; what a killed run left goes first. Used under the lock."""
+    for torn in home.glob(".mergekit-*"):
+        shutil.rmtree(torn, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".mergekit-") as name:
+        yield Path(name)
 
 
 def merged(folder: Path, plastic: dict[str, Place], adapters: Sequence[Adapter], recipe: Recipe) -> dict[str, Place]:

@@ -7,8 +7,8 @@ the daemon serves what is in force from its next start on.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -128,12 +128,13 @@ def integrate(home: str, given: argparse.Namespace) -> None:
         numbers = recipe.numbers if recipe else Ties(LAMBDA if given.lam is None else given.lam)
         share = Share(density=DENSITY if given.density is None else given.density)
         shares = recipe.shares if recipe else {one.name: share for one in adapters}
-        with evolving(folder, "integrate"), tempfile.TemporaryDirectory(dir=folder, prefix=".mergekit-") as scratch:
+        with evolving(folder, "integrate"), ExitStack() as scratch:
             merger = None
             if recipe and recipe.method != "ties":
-                from evolution.mergekit import merger_of
+                from evolution.mergekit import merger_of, scratch_folder
 
-                merger = merger_of(Path(scratch), model, costs.scope, adapters, recipe)
+                room = scratch.enter_context(scratch_folder(folder))
+                merger = merger_of(room, model, costs.scope, adapters, recipe)
             made = make(
                 folder,
                 model,
