@@ -130,12 +130,14 @@ def _embedder() -> Embedder | None:
 async def open_engine(part: Part[Engine], settings: Settings) -> AsyncGenerator[Engine]:
     """The model. Loading and downloading report to the part."""
     part.report("importing")
-    await imported("engine.engine")
+    await imported("engine.engine", "evolution.generations")
     from engine.engine import Engine, EngineConfig
+    from evolution.generations import Generations
 
+    generation = Generations(settings.home).served(settings.model)
     config = EngineConfig(
         home=settings.home,
-        model=settings.model,
+        model=str(generation) if generation is not None else settings.model,
         adapter=settings.adapter,
         download=settings.download,
         prefill_chunk=settings.prefill_chunk,

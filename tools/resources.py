@@ -108,10 +108,24 @@ def add_resources(server: MCPServer[Any], house: House) -> None:
     )
     async def the_generations() -> str:
         async def read() -> str:
+            from evolution.generations import Generations
+
+            generations = Generations(house.home)
             info = (await house.engine.get(0)).info
-            return _json(
-                [{"generation": "anchor", "current": True, "model": info.name, "fingerprint": info.fingerprint}]
-            )
+            kept = [
+                {
+                    "generation": one.number,
+                    "in_force": one.number == generations.current(),
+                    "served": info.path == generations.folder(one.number),
+                    "made": one.made,
+                    "adapters": list(one.adapters),
+                    "recipe": one.recipe,
+                    "gate": one.verdict or "not judged",
+                }
+                for one in generations.all()
+            ]
+            served = {"model": info.name, "fingerprint": info.fingerprint}
+            return _json({"served": served, "in_force": generations.current() or "anchor", "generations": kept})
 
         return await _read(read)
 
