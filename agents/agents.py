@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
+from agents import roster
 from agents.director import Director
+from agents.dispatch import Dispatch
 from agents.jobs import Jobs
 from agents.orders import Orders
+from agents.outside import Outside
 from agents.pressure import PRESSURE
+from agents.runs import Runs
 from agents.toolbox import Toolbox
 from agents.turn import TurnLimits
 
@@ -31,6 +36,9 @@ class Agents:
     director: Director
     jobs: Jobs
     orders: Orders
+    runs: Runs
+    dispatch: Dispatch
+    outside: Outside
 
     @classmethod
     @asynccontextmanager
@@ -39,17 +47,26 @@ class Agents:
         memory: Memory,
         engine: Callable[[float], Awaitable[Engine]],
         toolbox: Toolbox,
+        home: Path,
+        roots: tuple[Path, ...] = (),
         limits: TurnLimits | None = None,
         pressure: float = PRESSURE,
     ) -> AsyncGenerator[Agents]:
         """Opens them over `memory`; `engine` is asked for (with seconds to wait) when a model is needed, so
-        orders work without one. `pressure` is the share of the context at which a window is let go.
+        orders work without one. `home` holds agents.toml; Hands of ours may work under `roots` alone. `pressure` is the
+        share of the context at which a window is let go.
 
-        Jobs that ran in a daemon that is gone are marked interrupted. On leaving, running jobs are cancelled.
+        Jobs that ran in a daemon that is gone are marked interrupted, and their orders are settled. On leaving, running
+        jobs are cancelled.
         """
         async with anyio.create_task_group() as tasks:
             jobs = Jobs(memory.database, tasks)
             await jobs.recover()
             director = Director(memory, engine, toolbox, limits or TurnLimits(), pressure)
-            yield cls(director, jobs, Orders(memory.database))
+            orders = Orders(memory.database)
+            runs = Runs(memory.database, orders)
+            outside = Outside(lambda: roster.read(home), home, roots)
+            dispatch = Dispatch(director, jobs, orders, runs, outside)
+            await dispatch.recover()
+            yield cls(director, jobs, orders, runs, dispatch, outside)
             tasks.cancel_scope.cancel()

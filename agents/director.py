@@ -189,6 +189,20 @@ class Director:
         opening = await self._context.opening_ids(engine)
         return await judge(engine, f"review {order.id}", opening, question, ("accept", "revise", "reject"))
 
+    async def object(self, order: Order, hands: str, instructions: str) -> Judgement:
+        """The critic's word before an order leaves the house: proceed or object. `instructions` make the critic."""
+        engine = await self._engine(JUDGING_S)
+        question = (
+            f"This work order is about to go to {hands}, who cannot ask back.\n\nTask: {order.task}\n"
+            f"Constraints:\n{_bullets(order.constraints)}\nAcceptance criteria:\n{_bullets(order.acceptance)}\n\n"
+            f"{fenced(shortened(order.context, REVIEW_CHARACTERS), 'context given with the order')}\n\n"
+            "Is it clear, harmless, and fit to leave the house? Answer proceed or object, then why in one sentence."
+        )
+        opening = await self._context.opening_ids(engine)
+        if instructions:
+            opening = engine.chat.opening(instructions, [])
+        return await judge(engine, f"critic {order.id}", opening, question, ("proceed", "object"))
+
     async def ratify(self, proposal: Proposal, current: str) -> Judgement:
         """Judges a proposed self: ratify or refuse."""
         engine = await self._engine(JUDGING_S)

@@ -8,20 +8,23 @@ import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from engine.errors import Forbidden, InvalidInput, NotFound, SoulError, Unavailable
+from engine.errors import Forbidden, InvalidInput, SoulError, Unavailable
 from tools.caller import Caller, caller_of
 from tools.check import identifier, words
 from tools.contract import ADDS, SoulTool
 from tools.house import House
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from agents.agents import Agents
     from agents.director import Answer
     from agents.jobs import Job
     from agents.orders import Order
     from agents.turn import Progress
 
-AGENTS = ("director", "hands")
+DEEPEST = 1
+"""Hands of the Soul may not send out Hands of their own."""
 
 DESCRIPTION = """\
 Give a task to the Soul. agent='director' (default): the Soul answers from self, notebook, memory and mounted corpora. \
@@ -38,7 +41,9 @@ def tool(house: House) -> SoulTool:
         constraints: Annotated[
             list[Annotated[str, Field(max_length=2000)]], Field(max_length=50, description="Rules the work must keep")
         ] = [],  # noqa: B006 -- pydantic copies it
-        agent: Annotated[str, Field(max_length=64, description="director or hands")] = "director",
+        agent: Annotated[
+            str, Field(max_length=64, description="director, hands, or one in soul://agents")
+        ] = "director",
         context: Annotated[str, Field(max_length=400_000, description="Material to read, as data")] = "",
         job: Annotated[str, Field(max_length=64, description="Id of a job to fetch")] = "",
         wait_s: Annotated[float, Field(ge=0, le=600, description="Seconds to wait for the answer")] = 45,
@@ -55,10 +60,11 @@ def tool(house: House) -> SoulTool:
             id = identifier(job, "job", "invoke_agent gives them.")
             return await _wait(ctx, agents, id, wait_s)
         name = agent.strip().lower()
-        if name not in AGENTS:
-            raise NotFound(f"There is no agent {agent[:64]!r}.", f"Agents: {', '.join(AGENTS)}.")
         rules = [words(rule, "constraints") for rule in constraints]
         asked, material = words(task, "task"), cleaned(context)
+        if name not in ("director", "hands"):
+            id = await _send(house, agents, name, caller, asked, rules, material)
+            return await _wait(ctx, agents, id, wait_s)
         if name == "hands":
             from agents.ordering import place
 
@@ -87,6 +93,21 @@ def tool(house: House) -> SoulTool:
         recorded=False,  # the Director's turn writes what was said and answered itself
         always_load=True,
     )
+
+
+async def _send(
+    house: House, agents: Agents, name: str, caller: Caller, task: str, rules: list[str], material: str
+) -> UUID:
+    """Places an order and sends it to Hands of our own; the job's id. A client that hangs up does not stop it."""
+    from agents.ordering import place
+
+    spec = agents.outside.spec(name)
+    if caller.depth >= DEEPEST:
+        raise Forbidden("You are Hands of this Soul yourself, and cannot send out others.", "Do it, or report why not.")
+    memory = await house.memory.get()
+    budget = {"minutes": spec.minutes, "rounds": spec.rounds}
+    order = await place(memory, agents, task, rules, material, caller.client, caller.session, name, budget)
+    return await agents.dispatch.send(order)
 
 
 def _work(agents: Agents, caller: Caller, task: str, rules: list[str], material: str) -> Any:
