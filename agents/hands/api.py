@@ -76,7 +76,7 @@ class ApiHands:
                 f"{spec.name} answered with status {error.status_code}: {str(error)[:SHOWN]}.",
                 "Check `model` in agents.toml, or send the task again later.",
             ) from error
-        except (sdk.APIError, ValueError, TypeError, AttributeError) as error:
+        except (sdk.APIError, ValueError, TypeError, AttributeError, LookupError) as error:
             # A server that is only nearly compatible: what it sent does not have the SDK's shape.
             raise HandsFailed(
                 "garbage", f"{spec.name}'s answer cannot be read: {str(error)[:SHOWN]}.", "Check `base_url`."
