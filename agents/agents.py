@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import structlog
 
 from agents import roster
 from agents.director import Director
 from agents.dispatch import Dispatch
+from agents.household import Household
 from agents.jobs import Jobs
 from agents.orders import Orders
 from agents.outside import Outside
@@ -23,10 +25,13 @@ from agents.pressure import PRESSURE
 from agents.runs import Runs
 from agents.toolbox import Toolbox
 from agents.turn import TurnLimits
+from engine.errors import SoulError
 
 if TYPE_CHECKING:
     from engine.engine import Engine
     from memory.memory import Memory
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Agents:
     runs: Runs
     dispatch: Dispatch
     outside: Outside
+    household: Household
 
     @classmethod
     @asynccontextmanager
@@ -62,11 +68,21 @@ class Agents:
         async with anyio.create_task_group() as tasks:
             jobs = Jobs(memory.database, tasks)
             await jobs.recover()
-            director = Director(memory, engine, toolbox, limits or TurnLimits(), pressure)
+            director = Director(memory, engine, toolbox, limits or _limits(home), pressure)
             orders = Orders(memory.database)
             runs = Runs(memory.database, orders)
             outside = Outside(lambda: roster.read(home), home, roots)
             dispatch = Dispatch(director, jobs, orders, runs, outside)
             await dispatch.recover()
-            yield cls(director, jobs, orders, runs, dispatch, outside)
+            yield cls(director, jobs, orders, runs, dispatch, outside, Household(memory, engine, toolbox))
             tasks.cancel_scope.cancel()
+
+
+def _limits(home: Path) -> TurnLimits:
+    """The Director's limits as its table in agents.toml has them; a broken file must not keep the house shut."""
+    try:
+        spec = roster.read(home).specs.get("director")
+    except SoulError as error:
+        log.error("agents.toml cannot be used", error=str(error))
+        return TurnLimits()
+    return TurnLimits(spec.steps, spec.tokens, spec.seconds) if isinstance(spec, roster.LocalSpec) else TurnLimits()

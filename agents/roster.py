@@ -159,6 +159,11 @@ def _check(spec: Spec, text: str, path: Path) -> None:
             f"{path}, line {_line(text, spec.name, 'runs_on')}: the Director runs on mlx, with its own role.",
             "Leave out `runs_on` and `role` here.",
         )
+    if spec.name == "director" and spec.instructions:
+        raise InvalidInput(
+            f"{path}, line {_line(text, spec.name, 'instructions')}: the Director's instructions are its self.",
+            "Propose a new self instead (`rewrite_self`), and leave this out.",
+        )
     if isinstance(spec, ClaudeSpec):
         for tool in spec.tools:
             if tool not in CLAUDE_TOOLS and not re.fullmatch(r"(Bash|WebFetch)\([^()\s][^()]*\)", tool):

@@ -17,8 +17,8 @@ from tools.house import House
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from agents.agent import Agent, Answer
     from agents.agents import Agents
-    from agents.director import Answer
     from agents.jobs import Job
     from agents.orders import Order
     from agents.turn import Progress
@@ -62,20 +62,22 @@ def tool(house: House) -> SoulTool:
         name = agent.strip().lower()
         rules = [words(rule, "constraints") for rule in constraints]
         asked, material = words(task, "task"), cleaned(context)
-        if name not in ("director", "hands"):
-            id = await _send(house, agents, name, caller, asked, rules, material)
-            return await _wait(ctx, agents, id, wait_s)
         if name == "hands":
             from agents.ordering import place
 
             memory = await house.memory.get()
             order = await place(memory, agents, asked, rules, material, caller.client, caller.session)
             return order_text(order)
-        if caller.agent:
+        if caller.agent and name == caller.agent:
             raise Forbidden("An agent cannot call itself.", "Answer, or give the Hands an order: agent='hands'.")
-        id = await agents.jobs.start(
-            "director", asked, caller.client, caller.session, _work(agents, caller, asked, rules, material)
-        )
+        if caller.agent and (name == "director" or caller.agent != "director"):
+            raise Forbidden("Only the Director calls other agents.", "Say in your answer what is needed and from whom.")
+        thinker = _at_home(agents, name)
+        if thinker is None:
+            id = await _send(house, agents, name, caller, asked, rules, material)
+            return await _wait(ctx, agents, id, wait_s)
+        work = _work(thinker, caller, asked, rules, material)
+        id = await agents.jobs.start(name, asked, caller.client, caller.session, work)
         try:
             return await _wait(ctx, agents, id, wait_s)
         except anyio.get_cancelled_exc_class():
@@ -110,11 +112,21 @@ async def _send(
     return await agents.dispatch.send(order)
 
 
-def _work(agents: Agents, caller: Caller, task: str, rules: list[str], material: str) -> Any:
-    from agents.director import Task
+def _at_home(agents: Agents, name: str) -> Agent | None:
+    """The local agent of that name; None for one that works outside. NotFound when there is neither."""
+    from agents.roster import LocalSpec
+
+    if name == "director":
+        return agents.director
+    spec = agents.outside.roster().get(name)
+    return agents.household.agent(spec) if isinstance(spec, LocalSpec) else None
+
+
+def _work(agent: Agent, caller: Caller, task: str, rules: list[str], material: str) -> Any:
+    from agents.agent import Task
 
     async def work(report: Any) -> str:
-        answer = await agents.director.answer(Task(task, tuple(rules), material, caller.client, caller.session), report)
+        answer = await agent.answer(Task(task, tuple(rules), material, caller.client, caller.session), report)
         return answer_text(answer)
 
     return work
@@ -140,7 +152,7 @@ def answer_text(answer: Answer) -> str:
     """The answer with what it rests on and what it cost; a stand-in's notice comes first."""
     report = answer.report
     lines = [f"[{answer.notice}]", ""] if answer.notice else []
-    lines.append(answer.text or "(The Director gave no words.)")
+    lines.append(answer.text or "(No words were given.)")
     lines.append("")
     lines += [f"({one.words})" for one in answer.flushed]
     if answer.sources:

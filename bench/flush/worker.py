@@ -13,8 +13,8 @@ from pathlib import Path
 import anyio
 import structlog
 
+from agents.agent import Task
 from agents.agents import Agents
-from agents.director import Task
 from agents.toolbox import Toolbox
 from agents.turn import Progress, TurnLimits
 from engine.engine import Engine, EngineConfig

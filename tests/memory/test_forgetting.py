@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agents.director import Task
+from agents.agent import Task
 from engine.errors import InvalidInput, NotFound
 from memory.database import Database
 from memory.forgetting import Wish
