@@ -31,6 +31,7 @@ protocol: $(VENV)/.dev $(VENV)/.node ## the MCP conformance suite, the inspector
 bench: $(VENV)/.bench ## all benchmarks; figures and pictures go to bench/results
 	$(BIN)/python -m bench.bridge
 	$(BIN)/python -m bench.store
+	$(BIN)/python -m bench.corpora
 	$(BIN)/python -m bench.flush
 	$(BIN)/python -m bench.kv
 	$(BIN)/python -m bench.calls

@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from engine.errors import InvalidInput, NotFound
 from memory import lexemes, postings
+from memory.languages import ENGLISH
 from memory.postings import FIRST_CORPUS, LIVED, TRAFFIC
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Forgetting:
     BY_WORDS = f"""{_FOUND} WHERE t.lexemes @> $1::int[]
                    AND CASE WHEN $2::int IS NULL THEN t.corpus_id < {FIRST_CORPUS} ELSE t.corpus_id = $2 END
                    ORDER BY t.no LIMIT {MOST + 1}"""
+    SPOKEN = "SELECT name FROM languages"
     # Text and prose are compared with white space made alike.
     QUOTES = f"""{_FOUND} WHERE t.corpus_id = {TRAFFIC}
                  AND position($1 IN regexp_replace(p.prose, '\\s+', ' ', 'g')) > 0 ORDER BY t.no"""
@@ -199,14 +201,16 @@ class Forgetting:
             if unknown := set(wish.ids) - {row["id"] for row in rows}:
                 raise NotFound(f"There is no memory {min(unknown)}.", "`soul recall` shows ids; nothing was forgotten.")
         if wish.query.strip():
-            words = lexemes.of_query(wish.query)
-            if not words:
+            spoken = [str(row["name"]) for row in await self._database.fetch(self.SPOKEN)]
+            in_each = {lexemes.of_query(wish.query, language) for language in (ENGLISH, *spoken)} - {()}
+            if not in_each:
                 raise InvalidInput(
                     f"{wish.query[:80]!r} has no word that tells anything.", "Name what is to be forgotten."
                 )
-            found = await self._database.fetch(self.BY_WORDS, list(words), corpus_id)
-            known = {row["id"] for row in rows}
-            rows += [row for row in found if row["id"] not in known]
+            for words in in_each:
+                found = await self._database.fetch(self.BY_WORDS, list(words), corpus_id)
+                known = {row["id"] for row in rows}
+                rows += [row for row in found if row["id"] not in known]
         if not rows:
             raise NotFound("No memory holds all of these words.", "Try fewer words; `soul recall` finds by meaning.")
         if len(rows) > MOST:

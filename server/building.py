@@ -89,14 +89,29 @@ async def open_memory(part: Part[Memory], house: House, settings: Settings) -> A
     await imported("asyncpg", "numpy", "memory.database", "memory.memory")
     from memory.database import Database, DatabaseConfig
     from memory.memory import Memory
+    from memory.ranking import Weights
     from memory.sizes import Sizes
 
     sizes = Sizes(settings.self_tokens, settings.notebook_tokens)
+    weights = Weights(
+        semantic=settings.recall_semantic,
+        neighbours=settings.recall_neighbours,
+        session=settings.recall_session,
+        resonance=settings.recall_resonance,
+        recency=settings.recall_recency,
+    )
     config = DatabaseConfig(home=settings.home, url=settings.database_url)
     async with Database.open(config, part.report) as database:
         part.report("loading the embedder")
         embedder = await anyio.to_thread.run_sync(_embedder)
-        async with Memory.open(database, embedder, house.allowed_roots, sizes) as memory:
+        opening = Memory.open(
+            *(database, embedder, house.allowed_roots, sizes),
+            weights=weights,
+            distinct=settings.recall_distinct,
+            watching=settings.watch_corpora,
+            file_mb=settings.corpus_file_mb,
+        )
+        async with opening as memory:
             yield memory
 
 
