@@ -256,7 +256,10 @@ class Forgetting:
         ("notebook version {}", "SELECT version::text AS name, content AS text FROM notebooks ORDER BY version"),
         ("self version {}", "SELECT version::text AS name, content AS text FROM selves ORDER BY version"),
         ("self proposal {}", "SELECT id::text AS name, content AS text FROM self_proposals ORDER BY created"),
-        ("work order {}", "SELECT id::text AS name, task || ' ' || context AS text FROM orders ORDER BY created"),
+        (
+            "work order {}",
+            "SELECT id::text AS name, task || ' ' || context || ' ' || why AS text FROM orders ORDER BY created",
+        ),
         (
             "an outcome of work order {}",
             "SELECT work_order::text AS name, outcome AS text FROM order_attempts ORDER BY reported",
