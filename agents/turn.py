@@ -164,7 +164,7 @@ class Turn:
     async def _commit_reply(self, finished: Finished, kind: str, prose: str) -> None:
         chat = self._engine.chat
         ids = (*chat.reply_start(), *finished.ids, *chat.reply_end(finished.ids))
-        packet = self._make(kind, prose or "(an empty reply)", "director")
+        packet = self._make(kind, prose or "(an empty reply)", self._context.agent)
         await self._context.commit([WindowTurn("assistant", finished.text, ids, packet.id)], [packet])
 
     async def _call(self, name: str, arguments: dict[str, Any], signature: str, repeated: bool) -> None:
@@ -180,7 +180,7 @@ class Turn:
     async def _commit_result(self, name: str, result: str, ok: bool, call: str = "") -> None:
         shown = fenced(shortened(result, RESULT_CHARACTERS), f"tool {name}" + ("" if ok else ", error"))
         ids = tuple(self._engine.chat.turn("tool", shown, name))
-        packets = [self._make("call", call, "director")] if call else []
+        packets = [self._make("call", call, self._context.agent)] if call else []
         packets.append(self._make("result", result or "(nothing)", f"tool:{name}", {"ok": ok}))
         await self._context.commit([WindowTurn("tool", shown, ids, packets[-1].id, name)], packets)
 

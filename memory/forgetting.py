@@ -257,7 +257,7 @@ class Forgetting:
         return int(await self._database.fetchval(self.JOBS, telling)) if telling else 0
 
     ORDERS = """SELECT id::text AS name, concat_ws(' ', task, array_to_string(constraints, ' '), context,
-                                                   array_to_string(acceptance, ' ')) AS text
+                                                   array_to_string(acceptance, ' '), why) AS text
                 FROM orders ORDER BY created"""
     # Where the person or the Director wrote something of their own, of which a text is a part.
     STANDS: tuple[tuple[str, str], ...] = (

@@ -158,7 +158,9 @@ async def open_agents(house: House, settings: Settings) -> AsyncGenerator[Agents
     from tools.registry import director_toolbox
 
     memory = await house.memory.get(NEVER)
-    async with Agents.open(memory, house.engine.get, director_toolbox(house), pressure=settings.pressure) as agents:
+    toolbox, roots = director_toolbox(house), house.allowed_roots
+    opened = Agents.open(memory, house.engine.get, toolbox, house.home, roots, pressure=settings.pressure)
+    async with opened as agents:
         yield agents
 
 

@@ -101,7 +101,14 @@ def add_resources(server: MCPServer[Any], house: House) -> None:
             "working_memory": [vars(one) for one in engine.store.list()] if engine else [],
         }
         hands = {"name": "hands", "role": "hands", "runs_on": "client", "orders_close_with": "report_outcome"}
-        return _json([director, hands])
+        listed: list[dict[str, Any]] = [director, hands]
+        if agents is not None:
+            try:
+                specs = agents.outside.roster().specs
+                listed += [spec.model_dump() for name, spec in specs.items() if name != "director"]
+            except SoulError as error:
+                listed.append({"error": str(error)})
+        return _json(listed)
 
     @server.resource(
         "soul://generations", name="generations", description="The weights in force and their lineage.", mime_type=JSON

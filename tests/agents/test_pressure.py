@@ -10,9 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
+from agents.agent import Answer, Task
 from agents.context import MARGIN
 from agents.digest import digest
-from agents.director import Answer, Director, Task
+from agents.director import Director
 from agents.pressure import LEAST_REWRITE
 from agents.rewriting import fault, request
 from agents.turn import Progress

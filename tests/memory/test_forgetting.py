@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agents.director import Task
+from agents.agent import Task
 from agents.ordering import place
 from engine.errors import InvalidInput, NotFound
 from engine.kv.removing import remove_shelves
