@@ -52,6 +52,10 @@ class Household:
         self._agents[spec.name] = (spec, made)
         return made
 
+    def reload(self) -> None:
+        """Stored windows were changed by somebody else: each agent is made anew when it is next called."""
+        self._agents.clear()
+
     def _model(self, spec: LocalSpec) -> Callable[[float], Awaitable[Engine]]:
         async def get(seconds: float) -> Engine:
             engine = await self._engine(seconds)

@@ -98,6 +98,7 @@ async def forget_carry_out(given: Command) -> Any:
         # No model, or one that keeps nothing: what others left on disk is computed again when it is needed.
         await anyio.to_thread.run_sync(remove_shelves, house.home / "kv")
     plan = await agents.director.forget(wish, BY, str(given.arguments.get("reason") or "the person's wish"))
+    agents.household.reload()
     if not given.arguments.get("scrub"):
         return plan
     await given.progress("taking the old bytes off the disk", None)
