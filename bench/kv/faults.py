@@ -32,6 +32,7 @@ from engine.engine import Engine  # noqa: E402
 from engine.kv.journal import replay  # noqa: E402
 from engine.kv.manifest import Manifest  # noqa: E402
 from engine.kv.tensors import Damaged, read, read_header  # noqa: E402
+from engine.kv.verifying import verify  # noqa: E402
 
 RESULTS = Path(__file__).parent.parent / "results" / "kv-faults.json"
 NAMES = ("a", "b")
@@ -75,7 +76,7 @@ def child(home: Path, model: Path, say_to: Connection) -> None:
             opened = time.perf_counter() - began
             shelf = engine.store.shelf
             assert shelf is not None
-            faults = len(shelf.verify())
+            faults = len(verify(shelf))
             found = {name: engine.ids(name) for name in NAMES if engine.exists(name)}
             say_to.send(("opened", opened, faults, found))
             while True:

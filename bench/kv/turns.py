@@ -48,7 +48,7 @@ async def cool(engine: Engine, name: str) -> None:
     """Takes a context out of memory, as the hot set does."""
     await engine.saved(name)
     context = engine._of(name)  # pyright: ignore[reportPrivateUsage]
-    await engine._changing(context, context.drop_cache)  # pyright: ignore[reportPrivateUsage]
+    await engine._hot.change(context, context.drop_cache)  # pyright: ignore[reportPrivateUsage]
 
 
 async def first_tokens(model: Path, lengths: Sequence[int], repeats: int, home: Path) -> list[dict[str, Any]]:

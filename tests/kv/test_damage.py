@@ -17,6 +17,7 @@ from engine.kv.journal import HEAD, replay
 from engine.kv.manifest import Manifest
 from engine.kv.shelf import Shelf
 from engine.kv.tensors import Damaged, read, read_header
+from engine.kv.verifying import verify
 from tests.kv.turns import files_below, opened, prompt, say
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +101,7 @@ async def test_a_damaged_file_costs_computing_and_no_token(
         assert before == sum(map(len, TURNS)) + 3 * 8
         assert list((lived / "kv" / "quarantine").iterdir())
         assert await engine.saved("a")
-        assert engine.store.shelf is not None and not engine.store.shelf.verify()
+        assert engine.store.shelf is not None and not verify(engine.store.shelf)
         if which == "pool":
             # The first two blocks were lost and computed again; the rest came from disk.
             assert reply.cached_tokens == 0
@@ -117,7 +118,7 @@ async def test_a_log_that_lost_its_last_turns_gets_them_back(lived: Path, seedli
         assert engine.ids("a") == ids
         assert (await say(engine, "a", prompt(4, 20))).cached_tokens == len(ids) - 1
         assert await engine.saved("a")
-        assert engine.store.shelf is not None and not engine.store.shelf.verify()
+        assert engine.store.shelf is not None and not verify(engine.store.shelf)
 
 
 async def test_a_hole_is_computed_and_what_lies_behind_it_is_loaded(lived: Path, seedling_folder: Path) -> None:
@@ -178,7 +179,7 @@ async def test_a_full_disk_fails_no_turn_and_harms_nothing_old(small_disk: Path,
     async with opened(small_disk, seedling_folder) as engine:
         found = engine.ids("a")
         assert found == ids[: len(found)] and len(found) >= 308
-        assert engine.store.shelf is not None and not engine.store.shelf.verify()
+        assert engine.store.shelf is not None and not verify(engine.store.shelf)
         assert (await say(engine, "a", prompt(7, 5))).cached_tokens >= 256
 
 
@@ -244,7 +245,7 @@ async def check_after_kills(tmp_path: Path, model: Path, kills: int) -> None:
     for seed in range(kills):
         answered = killed_run(home, model, seed, draw.uniform(0.0, 0.6))
         async with opened(home, model) as engine:
-            assert engine.store.shelf is not None and not engine.store.shelf.verify()
+            assert engine.store.shelf is not None and not verify(engine.store.shelf)
             for name, (length, last) in answered.items():
                 ids = engine.ids(name)
                 assert len(ids) >= length

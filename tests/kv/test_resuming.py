@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.engine import Engine, Sampling, Token
+from engine.kv.verifying import verify
 from tests.kv.turns import files_below, opened, prompt, say
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +19,7 @@ async def evict(engine: Engine, context: str) -> None:
     """Frees the cache as the hot set does."""
     assert await engine.saved(context)
     found = engine._of(context)  # pyright: ignore[reportPrivateUsage]
-    await engine._changing(found, found.drop_cache)  # pyright: ignore[reportPrivateUsage]
+    await engine._hot.change(found, found.drop_cache)  # pyright: ignore[reportPrivateUsage]
 
 
 async def uninterrupted(home: Path, model: Path, turns: list[list[int]], kv: str) -> list[tuple[int, ...]]:
@@ -142,7 +143,7 @@ async def test_many_small_saves_are_put_into_one_file_and_nothing_changes(
         assert shelf is not None
         await engine.store._writer.call(lambda: None)  # pyright: ignore[reportPrivateUsage]
         assert len(list(shelf.pool.iterdir())) < 12
-        assert not shelf.verify()
+        assert not verify(shelf)
     assert said == wanted
 
 
