@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -181,6 +183,54 @@ async def test_a_full_disk_fails_no_turn_and_harms_nothing_old(small_disk: Path,
         assert found == ids[: len(found)] and len(found) >= 308
         assert engine.store.shelf is not None and not verify(engine.store.shelf)
         assert (await say(engine, "a", prompt(7, 5))).cached_tokens >= 256
+
+
+async def test_a_disk_that_becomes_read_only_fails_no_turn_and_is_caught_up_with(
+    small_disk: Path, seedling_folder: Path
+) -> None:
+    async with opened(small_disk, seedling_folder) as engine:
+        await say(engine, "a", prompt(1, 300))
+        assert await engine.saved("a")
+        before = {path: path.read_bytes() for path in files_below(small_disk)}
+        await anyio.run_process(["mount", "-o", "remount,ro", small_disk])
+        try:
+            assert len((await say(engine, "a", prompt(2, 20))).ids) == 8
+            assert not await engine.saved("a")
+            (kept,) = engine.store.list()
+            assert "Read-only" in kept.save_error and kept.saved_tokens < kept.tokens - 8
+            assert {path: path.read_bytes() for path in files_below(small_disk)} == before
+        finally:
+            await anyio.run_process(["mount", "-o", "remount,rw", small_disk])
+        await say(engine, "a", prompt(3, 20))
+        assert await engine.saved("a")
+        assert engine.store.shelf is not None and not verify(engine.store.shelf)
+        ids = engine.ids("a")
+    async with opened(small_disk, seedling_folder) as engine:
+        assert engine.ids("a") == ids
+
+
+async def test_a_write_that_breaks_off_in_the_middle_leaves_nothing_behind(
+    tmp_path: Path, seedling_folder: Path
+) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a", prompt(1, 300))
+        assert await engine.saved("a")
+        before = {path: path.read_bytes() for path in files_below(tmp_path / "kv") if path.name != "ids.log"}
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+        try:
+            assert len((await say(engine, "a", prompt(2, 400))).ids) == 8
+            assert not await engine.saved("a")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "too large" in engine.status().contexts[0].save_error
+        after = {path: path.read_bytes() for path in files_below(tmp_path / "kv") if path.name != "ids.log"}
+        assert after == before
+        ids = engine.ids("a")
+    async with opened(tmp_path, seedling_folder) as engine:
+        # The ids were short enough to be written; what was computed of them is computed again.
+        assert engine.ids("a") == ids
+        assert (await say(engine, "a", prompt(3, 5))).cached_tokens >= 300
 
 
 async def test_a_home_that_cannot_be_written_is_worked_in_and_said(tmp_path: Path, seedling_folder: Path) -> None:
