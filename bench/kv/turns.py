@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -128,7 +128,7 @@ async def next_call(model: Path, rounds: int, home: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def listening(heard: list[str]) -> Iterator[None]:
+def listening(heard: list[str]) -> Generator[None]:
     """Notes a checksum of the logits of every single-token step, as they were computed."""
     advance = Context.advance
 
