@@ -83,7 +83,7 @@ async def first_tokens(model: Path, lengths: Sequence[int], rounds: int, home: P
                         file.readinto(buffer)
                 read_s = time.perf_counter() - began
                 finished, ttft = await say(engine, name, prompt(n, 32), 1)
-                assert finished.cached_tokens == base - 1
+                assert finished.cached_tokens >= base - 1
                 times["resumed_s"].append(ttft)
                 await engine.truncate(name, base)
                 _, again = await say(engine, name, prompt(n, 32), 1)
