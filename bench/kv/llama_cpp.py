@@ -7,6 +7,7 @@ float32 as ours are; only times and bytes are compared.
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,7 @@ def run(size: str, tokens: int, rounds: int, home: Path) -> dict[str, Any]:
 
     home.mkdir(parents=True, exist_ok=True)
     path = gguf_model(size, home / "random.gguf")
-    made: Any = llama_cpp.Llama(str(path), n_ctx=tokens + 256, n_batch=512, verbose=False)
+    made: Any = llama_cpp.Llama(str(path), n_ctx=tokens + 256, n_batch=512, n_threads=os.cpu_count(), verbose=False)
     drawn = np.random.default_rng(5).integers(300, 4000, tokens + 32)
     ids, turn = [int(one) for one in drawn[:tokens]], [int(one) for one in drawn[tokens:]]
     state = home / "slot.bin"

@@ -54,18 +54,24 @@ def adopt(shelf: Shelf, source: Path, name: str | None = None) -> Manifest:
             header = read_header(path)
             read(path, header)
             check_origin(path, header.metadata, shelf.fingerprint, shelf.form)
-    except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
+    except (OSError, Damaged, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{source} cannot be imported: {error}.", "Export it again.") from error
     manifest = replace(manifest, name=name or manifest.name)
     folder = shelf.home_of(manifest.name)
     if folder.exists():
         raise Conflict(f"A context named {manifest.name} is there already.", "Drop it, or give another name.")
     folder.mkdir()
-    for file in {ref.file for ref in manifest.blocks}:
-        if not (shelf.pool / file).exists():
-            shutil.copyfile(source / "pool" / file, shelf.pool / file)
-    for file in (IDS, *(tail.file for tail in manifest.tails)):
-        shutil.copyfile(source / file, folder / file)
-    sync_folder(shelf.pool)
-    shelf.commit(manifest)
+    try:
+        for file in {ref.file for ref in manifest.blocks}:
+            if not (shelf.pool / file).exists():
+                shutil.copyfile(source / "pool" / file, shelf.pool / file)
+        for file in (IDS, *(tail.file for tail in manifest.tails)):
+            shutil.copyfile(source / file, folder / file)
+        sync_folder(shelf.pool)
+        shelf.commit(manifest)
+    except OSError:
+        # What is half there would stand in the way of the next attempt; blocks that nobody names are swept.
+        shutil.rmtree(folder, ignore_errors=True)
+        shelf.sweep()
+        raise
     return manifest
