@@ -249,10 +249,13 @@ class Engine:
         self._generations[context] = run
         try:
             await self._hot.warm(found)
+            self._compute.submit(run)
         except BaseException:
             del self._generations[context]
+            found.busy = False
+            send.close()
+            receive.close()
             raise
-        self._compute.submit(run)
         try:
             async for event in receive:
                 yield event
