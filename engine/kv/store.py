@@ -20,6 +20,7 @@ import structlog
 from engine.compute import ComputeThread
 from engine.contexts import Context
 from engine.errors import Conflict, NotFound, Unavailable
+from engine.kv.carrying import adopt, export
 from engine.kv.chain import Chain
 from engine.kv.families import Family
 from engine.kv.form import BLOCK
@@ -27,7 +28,8 @@ from engine.kv.journal import Journal
 from engine.kv.loading import restore
 from engine.kv.removing import remove_shelves
 from engine.kv.saving import COMPACT_AT, IDS, Snapshot, compact, extract, save
-from engine.kv.shelf import Fault, Shelf, foreign
+from engine.kv.shelf import Shelf, foreign
+from engine.kv.verifying import Fault, verify
 
 if TYPE_CHECKING:
     from engine.kv.manifest import Manifest
@@ -325,7 +327,7 @@ class Store:
         Raises NotFound.
         """
         shelf = self._usable()
-        return await self._writer.call(lambda: shelf.verify([name] if name is not None else None))
+        return await self._writer.call(lambda: verify(shelf, [name] if name is not None else None))
 
     async def compact(self, name: str) -> tuple[int, int]:
         """Puts a context's block files into one; how many there were before and after. Raises NotFound."""
@@ -341,7 +343,7 @@ class Store:
         """Copies a context into a new folder; the bytes. Raises NotFound, Conflict, Unavailable."""
         shelf = self._usable()
         try:
-            return await self._writer.call(lambda: shelf.export(name, target))
+            return await self._writer.call(lambda: export(shelf, name, target))
         except OSError as error:
             raise Unavailable(f"{target} cannot be written: {error}.", "Choose another folder.") from error
 
@@ -351,7 +353,7 @@ class Store:
         if name is not None and name in self.contexts:
             raise Conflict(f"A context named {name} is there already.", "Drop it, or give another name.")
         try:
-            manifest = await self._writer.call(lambda: shelf.adopt(source, name))
+            manifest = await self._writer.call(lambda: adopt(shelf, source, name))
             ids, journal = await self._writer.call(lambda: shelf.ids(manifest.name))
         except OSError as error:
             raise Unavailable(
