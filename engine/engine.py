@@ -149,11 +149,11 @@ class Engine:
         from engine.contexts import common_prefix
 
         self._admission.ids(ids)
-        old = self._contexts.get(context)
-        if old is None:
+        try:
+            old = await self._idle(context)
+        except NotFound:
             self._contexts[context] = self.store.new_context(context, ids, lasting)
             return
-        self._idle(context)
         shared = common_prefix(old.ids, ids)
 
         def replace() -> None:
@@ -173,13 +173,13 @@ class Engine:
     async def append(self, context: str, ids: Sequence[int]) -> None:
         """Adds ids to the truth; they are computed with the next `generate`."""
         self._admission.ids(ids)
-        found = self._idle(context)
+        found = await self._idle(context)
         self._admission.length(found, len(ids))
         found.ids.extend(ids)
 
     async def truncate(self, context: str, length: int) -> None:
         """Cuts the context back to its first `length` ids, and its cache with it."""
-        found = self._idle(context)
+        found = await self._idle(context)
         if not 0 <= length <= len(found.ids):
             raise InvalidInput(
                 f"The context {context} has {len(found.ids)} ids and cannot be cut to {length}.",
@@ -195,7 +195,7 @@ class Engine:
         """
         if context not in self._contexts:
             return
-        found = self._idle(context)
+        found = await self._idle(context)
         await self._hot.change(found, found.drop_cache)
         self._contexts.pop(context, None)
         await self.store.forget(found)
@@ -227,12 +227,12 @@ class Engine:
         from engine.runs import Generation
 
         self._admission.ids(ids)
-        found = self._idle(context)
+        found = await self._idle(context)
         self._admission.length(found, len(ids) + min(sampling.max_tokens, 1))
         if not found.ids and not ids:
             raise InvalidInput(f"The context {context} is empty.", "Give at least one id to answer to.")
         await self._hot.make_room(found, len(found.ids) + len(ids) + sampling.max_tokens)
-        self._idle(context)
+        await self._idle(context)
         found.ids.extend(ids)
         self._take(found)
         send, receive = anyio.create_memory_object_stream[Event](math.inf)
@@ -283,13 +283,13 @@ class Engine:
             raise InvalidInput("There is nothing to choose among.", "Give at least one option, none of them empty.")
         for part in (ids, *options):
             self._admission.ids(part)
-        found = self._idle(context)
+        found = await self._idle(context)
         longest = max(len(option) for option in options)
         self._admission.length(found, len(ids) + longest)
         if not found.ids and not ids:
             raise InvalidInput(f"The context {context} is empty.", "Give at least one id to continue.")
         await self._hot.make_room(found, len(found.ids) + len(ids) + longest)
-        self._idle(context)
+        await self._idle(context)
         self._take(found)
         await self._hot.warm(found)
         ending = Ending(found)
@@ -355,8 +355,12 @@ class Engine:
             raise NotFound(f"The engine has no context named {context}.", "Start it first.")
         return found
 
-    def _idle(self, context: str) -> Context:
+    async def _idle(self, context: str) -> Context:
+        """The context, with no request on it. What the engine itself does, such as freeing its cache, is waited for."""
         found = self._of(context)
+        while found.changed is not None:
+            await found.changed.wait()
+            found = self._of(context)
         if found.busy:
             raise Conflict(
                 f"The context {context} is at work already.", "Wait for its answer, cancel it, or use another context."

@@ -36,13 +36,16 @@ class HotSet:
         self._bytes = config.hot_bytes
 
     async def change(self, found: Context, change: Callable[[], None]) -> None:
-        """Changes an idle context on the compute thread, and lets nobody else in meanwhile."""
+        """Changes an idle context on the compute thread; whoever wants it meanwhile waits for the end of the change."""
         found.busy = True
+        found.changed = anyio.Event()
         try:
             with anyio.CancelScope(shield=True):
                 await self._compute.call(change)
         finally:
             found.busy = False
+            found.changed.set()
+            found.changed = None
 
     async def make_room(self, found: Context, tokens: int) -> None:
         """Frees caches of idle contexts until this one's fits; their ids stay, and are computed again when needed."""

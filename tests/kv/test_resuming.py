@@ -81,6 +81,16 @@ async def test_five_contexts_with_three_hot_keep_apart(tmp_path: Path, seedling_
     assert said == wanted
 
 
+async def test_a_context_whose_cache_is_just_being_freed_is_waited_for(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a", prompt(1, 20))
+        async with anyio.create_task_group() as group:
+            group.start_soon(evict, engine, "a")
+            while not engine.status().contexts[0].running:
+                await anyio.lowlevel.checkpoint()
+            await say(engine, "a", prompt(2, 20))
+
+
 async def test_a_context_cut_back_behind_its_save_goes_on_from_what_is_still_true(
     tmp_path: Path, seedling_folder: Path
 ) -> None:
