@@ -1,4 +1,4 @@
-"""The agents of the house, opened together: the Director, the jobs, the work orders.
+"""The agents of the house, opened together: the Director, the jobs, the work orders, the plans.
 
 Knows how they hang together and what is done when the daemon comes up; each thing itself is in its own module.
 """
@@ -21,6 +21,7 @@ from agents.household import Household
 from agents.jobs import Jobs
 from agents.orders import Orders
 from agents.outside import Outside
+from agents.planner import Planner
 from agents.pressure import PRESSURE
 from agents.runs import Runs
 from agents.toolbox import Toolbox
@@ -45,6 +46,7 @@ class Agents:
     dispatch: Dispatch
     outside: Outside
     household: Household
+    planner: Planner
 
     @classmethod
     @asynccontextmanager
@@ -74,7 +76,11 @@ class Agents:
             outside = Outside(lambda: roster.read(home), home, roots)
             dispatch = Dispatch(director, jobs, orders, runs, outside)
             await dispatch.recover()
-            yield cls(director, jobs, orders, runs, dispatch, outside, Household(memory, engine, toolbox))
+            household = Household(memory, engine, toolbox)
+            planner = Planner(memory, director, household, jobs, orders, runs, dispatch, outside, tasks)
+            await planner.recover()
+            tasks.start_soon(planner.run, name="plans")
+            yield cls(director, jobs, orders, runs, dispatch, outside, household, planner)
             tasks.cancel_scope.cancel()
 
 
