@@ -90,7 +90,7 @@ RULED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 def test_the_rules_decide_where_a_step_is_done_and_say_why(
     rules: dict[str, Any], step: dict[str, Any], place: str, rule: str
 ) -> None:
-    values = {"words": "Count.", "needs": [], "after": [], "private": [], "usd": 0.0, **step}
+    values: dict[str, Any] = {"words": "Count.", "needs": [], "after": [], "private": [], "usd": 0.0, **step}
     found = decide(Rules(**rules), values["words"], values["needs"], values["after"], values["private"], values["usd"])
     assert (found.place, found.rule[: len(rule)]) == (place, rule)
     assert found.private == rule.startswith("private")
