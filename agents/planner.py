@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 OUTCOME_CHARACTERS = 6_000
 """How much of an earlier step's outcome the next one gets."""
+NEXT_S = 5.0
+"""How long whoever ended a step waits for what its plan does next."""
 Report = Callable[[Progress], None]
 
 
@@ -190,6 +192,16 @@ class Planner:
     async def see_through(self, id: UUID) -> None:
         """Moves one plan on until it has ended or waits for somebody else."""
         await self._start(id).ended.wait()
+
+    async def after(self, order: UUID) -> str:
+        """What is said to whoever ended a step's order, once its plan has moved on; "" for an order of no plan."""
+        id = await self.plans.of_order(order)
+        if id is None:
+            return ""
+        # What comes next may be an order for this very client; a step at home may take minutes.
+        with anyio.move_on_after(NEXT_S):
+            await self.see_through(id)
+        return f"It is a step of a plan: soul://plans/{id} says what is next."
 
     def _start(self, id: UUID) -> _Moving:
         if id not in self._moving:

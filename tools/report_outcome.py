@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
@@ -13,9 +12,6 @@ from tools.caller import caller_of
 from tools.check import identifier, words
 from tools.contract import SETS, SoulTool
 from tools.house import House
-
-NEXT_S = 5.0
-"""How long a report waits for what its plan does next."""
 
 DESCRIPTION = """\
 Report what came of a work order. The Director reviews it by the order's acceptance criteria and answers accept, \
@@ -51,12 +47,8 @@ def tool(house: House) -> SoulTool:
             caller.session, "outcome", text, "hands", id, artifacts=named, number=attempt.number
         )
         reviewed = await review(agents.director, agents.orders, order, attempt, caller.session)
-        plan = await agents.planner.plans.of_order(id)
-        if plan is not None:
-            # What the plan does next may be an order for this very client; a step at home may take minutes.
-            with anyio.move_on_after(NEXT_S):
-                await agents.planner.see_through(plan)
-            return f"{reviewed.words}\nIt is a step of a plan: soul://plans/{plan} says what is next."
+        if plan := await agents.planner.after(id):
+            return f"{reviewed.words}\n{plan}"
         again = "" if reviewed.verdict else "\nReporting the same outcome again asks for a review again."
         return reviewed.words + again
 
