@@ -15,6 +15,7 @@ import anyio
 import structlog
 
 from agents import roster
+from agents.controller import Controller
 from agents.director import Director
 from agents.dispatch import Dispatch
 from agents.household import Household
@@ -47,6 +48,7 @@ class Agents:
     outside: Outside
     household: Household
     planner: Planner
+    controller: Controller
 
     @classmethod
     @asynccontextmanager
@@ -80,7 +82,9 @@ class Agents:
             planner = Planner(memory, director, household, jobs, orders, runs, dispatch, outside, tasks)
             await planner.recover()
             tasks.start_soon(planner.run, name="plans")
-            yield cls(director, jobs, orders, runs, dispatch, outside, household, planner)
+            controller = Controller(director, outside, memory.watching)
+            tasks.start_soon(controller.run, name="controller")
+            yield cls(director, jobs, orders, runs, dispatch, outside, household, planner, controller)
             tasks.cancel_scope.cancel()
 
 

@@ -130,6 +130,17 @@ class Director(Agent):
         context = f"step {step.number} of {step.plan}"
         return await judge(engine, context, opening, question, ("done", "escalate"))
 
+    async def matters(self, check: str, lines: str) -> Judgement:
+        """Whether lines of a log matter: matters or noise."""
+        engine = await self._engine(JUDGING_S)
+        question = (
+            f"The check {check} came upon lines that no rule judges.\n\n"
+            f"{fenced(shortened(lines, REVIEW_CHARACTERS), f'log of the check {check}')}\n\n"
+            "Should the person hear of them? Answer matters or noise, then why in one sentence."
+        )
+        opening = await self._context.opening_ids(engine)
+        return await judge(engine, f"check {check}", opening, question, ("matters", "noise"))
+
     async def ratify(self, proposal: Proposal, current: str) -> Judgement:
         """Judges a proposed self: ratify or refuse."""
         engine = await self._engine(JUDGING_S)

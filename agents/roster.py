@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
+from agents.checks import Check
 from agents.rules import Rules
 from engine.errors import InvalidInput, NotFound
 
@@ -48,6 +49,8 @@ class LocalSpec(_Spec):
     steps: Annotated[int, Field(ge=1, le=50)] = 6
     tokens: Annotated[int, Field(ge=16, le=32_768)] = 768
     seconds: Annotated[float, Field(gt=0, le=7_200)] = 300.0
+    checks: Annotated[tuple[Check, ...], Strict(False)] = ()
+    """What the controller looks at; of no use to anybody else."""
 
 
 class _HandsSpec(_Spec):
@@ -191,6 +194,10 @@ def _check(spec: Spec, text: str, path: Path) -> None:
         raise InvalidInput(
             f"{path}, line {_line(text, spec.name, 'instructions')}: the Director's instructions are its self.",
             "Propose a new self instead (`rewrite_self`), and leave this out.",
+        )
+    if isinstance(spec, LocalSpec) and spec.checks and spec.name != "controller":
+        raise InvalidInput(
+            f"{path}, line {_line(text, spec.name, 'checks')}: only [controller] has checks.", "Move them there."
         )
     if isinstance(spec, ClaudeSpec):
         for tool in spec.tools:

@@ -71,7 +71,7 @@ def show(home: str, given: argparse.Namespace) -> None:
     for one in chosen:
         OUT.print(one.name, style="bold", markup=False)
         for key, value in one.model_dump(mode="json", exclude={"name"}).items():
-            shown = ", ".join(value) if isinstance(value, list) else str(value).strip()
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value).strip()
             OUT.print(f"  {key} = {shown or '(none)'}", markup=False, soft_wrap=True)
     if not chosen:
         OUT.print(f"{found.path} names nobody; `soul agents new NAME` begins it", markup=False, soft_wrap=True)

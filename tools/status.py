@@ -104,6 +104,7 @@ async def _agents(agents: Agents) -> dict[str, Any]:
             {"id": str(order.id), "state": order.state, "task": order.task[:120]}
             for order in await agents.orders.unfinished()
         ],
+        "findings": [vars(one) | {"since": one.since.isoformat()} for one in agents.controller.findings],
         "plans": [await _plan(agents, plan) for plan in await agents.planner.plans.unfinished()],
     }
 
@@ -158,11 +159,17 @@ def _agents_in_words(agents: dict[str, Any]) -> list[str]:
         f"jobs running: {agents['jobs_running']}, waiting for the Director: {agents['waiting_for_director']}",
         *([flush_in_words(agents["flush"])] if agents["flush"] else []),
         *(f"work order {order['id']} {order['state']}: {order['task']}" for order in agents["orders"]),
+        *(_finding_in_words(one) for one in agents["findings"] if one["wrong"]),
         *(
             f"plan {plan['id']} {plan['state']}, {plan['done']} of {plan['steps']} done: {plan['goal']}"
             for plan in agents["plans"]
         ),
     ]
+
+
+def _finding_in_words(one: dict[str, Any]) -> str:
+    since = one["since"][:16].replace("T", " ")
+    return f"check {one['check']} is wrong since {since}: {' '.join(one['words'].split())[:200]}"
 
 
 def flush_in_words(flush: dict[str, Any]) -> str:
