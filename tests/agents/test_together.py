@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ async def test_nobody_waits_longer_than_one_chunk(
     answers: list[str] = []
 
     @asynccontextmanager
-    async def small_chunks(part: Part[Any]) -> AsyncIterator[Engine]:
+    async def small_chunks(part: Part[Any]) -> AsyncGenerator[Engine]:
         config = EngineConfig(home, model=str(model), download=False, prefill_chunk=CHUNK)
         async with Engine.open(config, part.report) as opened:
             yield opened
