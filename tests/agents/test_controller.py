@@ -21,7 +21,7 @@ from tools.registry import create_server
 
 pytestmark = pytest.mark.anyio
 
-ALWAYS = "minutes = 0.00001\n"
+ALWAYS = "minutes = 0.0000000001\n"
 NOTES = "SELECT prose FROM packets WHERE kind = 'note' AND origin LIKE 'controller:%' ORDER BY id"
 
 
