@@ -19,7 +19,7 @@ from agents.context import MARGIN, AgentContext
 from agents.fence import fenced
 from agents.pressure import Flushed
 from agents.toolbox import Toolbox
-from agents.turn import Progress, Turn, TurnLimits, TurnReport
+from agents.turn import Form, Progress, Turn, TurnLimits, TurnReport
 from engine.errors import OverBudget
 from memory.packets import Kind, Packet
 from memory.recall import Hit, Query
@@ -36,6 +36,9 @@ UNTRAINED_TOKENS = 48
 LOADING_S = 900.0
 """How long a task waits for a model that is still loading; its caller gets a job id long before."""
 
+UNTRAINED_FORM_TOKENS = 320
+"""The same where the answer has to be a document."""
+
 MEANT = 0.01
 """Resonance below which a packet is not put before an agent unasked."""
 NEAREST = 4
@@ -51,6 +54,7 @@ class Task:
     context: str
     client: str
     session: str
+    form: Form | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,9 @@ class Agent:
         async with self._lock:
             report(Progress("assembling the context"))
             words = _asked(task, sources)
-            tokens = self._limits.tokens if engine.info.trained else UNTRAINED_TOKENS
+            tokens = self._limits.tokens
+            if not engine.info.trained:
+                tokens = UNTRAINED_FORM_TOKENS if task.form else UNTRAINED_TOKENS
             limits = TurnLimits(self._limits.steps, tokens, self._limits.seconds)
             flushed: list[Flushed] = []
 
@@ -177,7 +183,7 @@ class Agent:
                 # An untrained stand-in's words are kept, but must not come back as if they meant something.
                 return packet if engine.info.trained else replace(packet, resonance=0.0)
 
-            turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report).run()
+            turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report, task.form).run()
         return Answer(turn.text, engine.info.notice, engine.info.name, sources, turn, tuple(flushed))
 
     async def record(
@@ -228,4 +234,6 @@ def _asked(task: Task, sources: tuple[Hit, ...]) -> str:
     if sources:
         lines = "\n".join(f"[{hit.citation}] {hit.prose}" for hit in sources)
         parts.append(fenced(lines, "nearest memories"))
+    if task.form:
+        parts.append(task.form.says)
     return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""The agents of the house, opened together: the Director, the jobs, the work orders.
+"""The agents of the house, opened together: the Director, the jobs, the work orders, the plans.
 
 Knows how they hang together and what is done when the daemon comes up; each thing itself is in its own module.
 """
@@ -15,12 +15,14 @@ import anyio
 import structlog
 
 from agents import roster
+from agents.controller import Controller
 from agents.director import Director
 from agents.dispatch import Dispatch
 from agents.household import Household
 from agents.jobs import Jobs
 from agents.orders import Orders
 from agents.outside import Outside
+from agents.planner import Planner
 from agents.pressure import PRESSURE
 from agents.runs import Runs
 from agents.toolbox import Toolbox
@@ -45,6 +47,8 @@ class Agents:
     dispatch: Dispatch
     outside: Outside
     household: Household
+    planner: Planner
+    controller: Controller
 
     @classmethod
     @asynccontextmanager
@@ -74,7 +78,13 @@ class Agents:
             outside = Outside(lambda: roster.read(home), home, roots)
             dispatch = Dispatch(director, jobs, orders, runs, outside)
             await dispatch.recover()
-            yield cls(director, jobs, orders, runs, dispatch, outside, Household(memory, engine, toolbox))
+            household = Household(memory, engine, toolbox)
+            planner = Planner(memory, director, household, jobs, orders, runs, dispatch, outside, tasks)
+            await planner.recover()
+            tasks.start_soon(planner.run, name="plans")
+            controller = Controller(director, outside, memory.watching)
+            tasks.start_soon(controller.run, name="controller")
+            yield cls(director, jobs, orders, runs, dispatch, outside, household, planner, controller)
             tasks.cancel_scope.cancel()
 
 

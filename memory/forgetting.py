@@ -270,6 +270,13 @@ class Forgetting:
             "SELECT work_order::text AS name, outcome || ' ' || array_to_string(artifacts, ' ') || ' ' || why AS text"
             " FROM order_attempts ORDER BY reported",
         ),
+        (
+            "plan {}",
+            "SELECT p.id::text AS name, concat_ws(' ', p.goal, array_to_string(p.constraints, ' '), p.context, p.why,"
+            " string_agg(concat_ws(' ', s.task, s.acceptance, s.outcome, s.why), ' ')) AS text"
+            " FROM plans p LEFT JOIN plan_steps s ON s.plan = p.id GROUP BY p.id ORDER BY p.created",
+        ),
+        ("an attempt of plan {}", "SELECT plan::text AS name, outcome AS text FROM step_attempts ORDER BY began"),
     )
     LIVED_TOO = f"""SELECT id, prose FROM packets WHERE corpus_id = {LIVED} AND id <> ALL($1::uuid[])
                     AND position($2 IN regexp_replace(prose, '\\s+', ' ', 'g')) > 0 LIMIT 5"""

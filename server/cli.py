@@ -24,6 +24,7 @@ from server import (
     cli_exchange,
     cli_memory,
     cli_orders,
+    cli_plans,
     cli_window,
     paths,
 )
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     cli_memory.add_commands(commands, common)
     cli_exchange.add_commands(commands, common)
     cli_orders.add_commands(commands, common)
+    cli_plans.add_commands(commands, common)
     cli_window.add_commands(commands, common)
     cli_agents.add_commands(commands, common)
     cli_budget.add_commands(commands, common)

@@ -103,6 +103,7 @@ async def _answer(
         "server.commands_checks",
         "server.commands_exchange",
         "server.commands_kv",
+        "server.commands_plans",
         "server.commands_window",
     ):  # they register the commands on the parts of the house
         importlib.import_module(name)
