@@ -22,6 +22,7 @@ from server import (
     cli_dream,
     cli_evolution,
     cli_exchange,
+    cli_golden,
     cli_memory,
     cli_orders,
     cli_window,
@@ -90,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     cli_budget.add_commands(commands, common)
     cli_evolution.add_commands(commands, common)
     cli_dream.add_commands(commands, common)
+    cli_golden.add_commands(commands, common)
     return top
 
 

@@ -102,6 +102,7 @@ async def _answer(
         "server.commands_agents",
         "server.commands_checks",
         "server.commands_exchange",
+        "server.commands_golden",
         "server.commands_kv",
         "server.commands_window",
     ):  # they register the commands on the parts of the house
