@@ -22,6 +22,7 @@ from server import (
     cli_dream,
     cli_evolution,
     cli_exchange,
+    cli_gate,
     cli_golden,
     cli_memory,
     cli_orders,
@@ -91,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     cli_budget.add_commands(commands, common)
     cli_evolution.add_commands(commands, common)
     cli_dream.add_commands(commands, common)
+    cli_gate.add_commands(commands, common)
     cli_golden.add_commands(commands, common)
     return top
 

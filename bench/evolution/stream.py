@@ -49,9 +49,9 @@ class Numbers:
 
     rank: int = 16
     scale: float = 2.0
-    rate: float = 1e-3
+    rate: float = 5e-4
     batch: int = 8
-    steps: int = 40
+    steps: int = 60
     every: int = 20
 
 
@@ -288,7 +288,7 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser(prog="bench.evolution.stream")
     options.add_argument("--base", type=Path, help="a folder with the pre-trained model (default: train it)")
     options.add_argument("--tasks", type=int, default=len(TASKS))
-    options.add_argument("--steps", type=int, default=40)
+    options.add_argument("--steps", type=int, default=60)
     options.add_argument("--quick", action="store_true", help="two tasks, few steps, nothing written")
     given = options.parse_args()
     room = Path(tempfile.mkdtemp(prefix="soul-"))

@@ -44,18 +44,20 @@ def dreaming(home: Path) -> Path:
     return home
 
 
-def command(home: Path, *words: str) -> subprocess.Popen[str]:
+def command(home: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SOUL_")}
-    environment = {**clean, "SOUL_HOME": str(home), "SOUL_MODEL": str(home / "base")}
-    return subprocess.Popen(
-        [SOUL, "dream", *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    environment = {**clean, "SOUL_HOME": str(home), "SOUL_MODEL": str(home / "base"), **variables}
+    return subprocess.Popen([SOUL, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(home: Path, *words: str, **variables: str) -> tuple[int, str, str]:
+    process = command(home, *words, **variables)
+    out, error = process.communicate(timeout=400)
+    return process.returncode, out, error
 
 
 def soul(home: Path, *words: str) -> tuple[int, str, str]:
-    process = command(home, *words)
-    out, error = process.communicate(timeout=400)
-    return process.returncode, out, error
+    return run(home, "dream", *words)
 
 
 def weights(home: Path, name: str) -> dict[str, Floats]:
@@ -72,7 +74,7 @@ def test_a_dream_is_planned_learns_and_survives_a_kill_to_the_same_bits(dreaming
     assert (plan["samples"], plan["held_out"], plan["resumes_at"]) == (18, 2, 0)
     assert not (dreaming / "dreams").exists()
 
-    process = command(dreaming, "--name", "broken-off", *QUICK)
+    process = command(dreaming, "dream", "--name", "broken-off", *QUICK)
     checkpoint = dreaming / "dreams" / plan["identity"][:16] / "checkpoint.safetensors"
     while process.poll() is None and not checkpoint.exists():
         pass
