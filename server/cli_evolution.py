@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidInput
+from server.calling import call
 from server.claim import held
 from server.console import ERR, OUT, print_json, progress_bar, table
 
@@ -302,8 +303,12 @@ def rollback(home: str, given: argparse.Namespace) -> None:
 
 
 def _told(home: str) -> None:
-    if held(home):
-        ERR.print("The daemon that runs still serves what it loaded; `soul stop`, and the next call starts anew.")
+    """Lets the daemon that runs go over to what is in force now; one that starts later finds it anyway."""
+    if not held(home):
+        return
+    with progress_bar() as report:
+        done = call(home, "generation.switch", start=False, progress=report)
+    ERR.print(f"the daemon speaks with {done['model']} now", markup=False, soft_wrap=True)
 
 
 def adapter_list(home: str, given: argparse.Namespace) -> None:

@@ -101,6 +101,7 @@ async def _answer(
         "server.commands",
         "server.commands_agents",
         "server.commands_checks",
+        "server.commands_evolution",
         "server.commands_exchange",
         "server.commands_golden",
         "server.commands_kv",

@@ -64,7 +64,7 @@ def test_an_adapter_that_ruins_the_model_is_tried_with_less_and_refused(home: Pa
     model(home / "base")
     harbour(home)
     few(home)
-    adapters.save(adapter("wild", home / "base", 3, size=2.0), home / "adapters" / "wild")
+    adapters.save(adapter("wild", home / "base", 3, size=20.0), home / "adapters" / "wild")
     status, _, error = run(home, "integrate", "--gate", SOUL_GATE_ROUNDS="1", **LOOSE)
     assert status == 0, error
     assert "lambda 0.3: generation 1 failed" in error
