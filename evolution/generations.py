@@ -159,8 +159,13 @@ class Generations:
         return trail[0]
 
     def rollback(self) -> int:
-        """Puts the generation before the present one in force again; its number. Raises Conflict at the beginning."""
+        """Puts the generation before the present one in force again, past retired ones; its number.
+
+        Raises Conflict at the beginning.
+        """
         trail = self.trail()
+        while len(trail) > 1 and trail[1] != 0 and self.get(trail[1]).verdict == "failed":
+            trail = (trail[0], *trail[2:])  # retired since
         if len(trail) < 2:
             raise Conflict("There is nothing before the generation in force.", "`soul generations list` shows all.")
         if trail[1] != 0:
@@ -182,6 +187,10 @@ class Generations:
         for name, content in report.items():
             (self.folder(number) / name).write_bytes(content)
         self._keep(replace(self.get(number), verdict=verdict))
+
+    def retire(self, number: int, why: str) -> None:
+        """Keeps a generation from ever being put in force again; one that is in force stays until another is."""
+        self.judge(number, "failed", {"retired.md": f"# Generation {number} is retired\n\n{why}\n".encode()})
 
     def _keep(self, generation: Generation) -> None:
         """Replaces what the manifest says of a generation that is there: its verdict, never its weights."""

@@ -26,6 +26,7 @@ from server import (
     cli_golden,
     cli_memory,
     cli_orders,
+    cli_unlearn,
     cli_window,
     paths,
 )
@@ -94,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     cli_dream.add_commands(commands, common)
     cli_gate.add_commands(commands, common)
     cli_golden.add_commands(commands, common)
+    cli_unlearn.add_commands(commands, common)
     return top
 
 

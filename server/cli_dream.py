@@ -26,6 +26,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--cluster", type=int, metavar="C", help="only this cluster (`soul golden cluster`)")
     one.add_argument("--name", help="of the adapter (default: made of what goes in)")
     one.add_argument("--targets", choices=("attention", "all-linear"), default="attention", help="which layers change")
+    one.add_argument("--on", choices=("anchor", "current"), default="anchor", help="the weights that it begins on")
     one.add_argument("--rank", type=int, default=32)
     one.add_argument("--rate", type=float, default=1e-4, help="the learning rate")
     one.add_argument("--steps", type=int, default=200)
@@ -43,6 +44,7 @@ def dream(home: str, given: argparse.Namespace) -> None:
     warnings_to_stderr()
     from evolution.dream import dream as run
     from evolution.dream import prepare
+    from evolution.generations import Generations
     from evolution.lock import evolving
     from evolution.training import Numbers
 
@@ -57,7 +59,8 @@ def dream(home: str, given: argparse.Namespace) -> None:
         buffer = buffer_of_cluster(folder, given.cluster)
     with progress_bar() as report:
         model, _ = anchor_of(home, given.model, report)
-        one = prepare(folder, model, buffer, numbers, given.targets, given.longest, known_hashes(home))
+        on = Generations(folder).current() if given.on == "current" else 0
+        one = prepare(folder, model, buffer, numbers, given.targets, given.longest, known_hashes(home), on)
         if given.dry_run:
             _show(asdict(one.plan), given.json)
             return
