@@ -49,13 +49,24 @@ def learned(home: Path) -> dict[str, set[str]]:
 
 def eaten(home: Path, unwanted: Collection[str] | None = None, *, wanted: Collection[str] = ()) -> Eaten:
     """Who ate `unwanted` memories, or, where none are named, any that are not `wanted`."""
+    known = learned(home)
     hit = {
         name: bad
-        for name, packets in learned(home).items()
+        for name, packets in known.items()
         if (bad := packets & set(unwanted) if unwanted is not None else packets - set(wanted))
     }
-    numbers = tuple(one.number for one in Generations(home).all() if hit.keys() & one.adapters.keys())
-    return Eaten(tuple(hit), numbers, len(set[str]().union(*hit.values())))
+    made = Generations(home).all()
+    while True:
+        ate = {one.number for one in made if hit.keys() & one.adapters.keys()}
+        # What was dreamt on a generation that ate them was shaped by them, too.
+        later = {name for name in known.keys() - hit.keys() if _began_on(home, name) in ate}
+        if not later:
+            return Eaten(tuple(hit), tuple(sorted(ate)), len(set[str]().union(*hit.values())))
+        hit |= dict.fromkeys(sorted(later), set[str]())
+
+
+def _began_on(home: Path, name: str) -> int:
+    return int(adapters.read_json(adapters.folder_of(home, name) / adapters.MANIFEST).get("on", 0))
 
 
 def remove(home: Path, found: Eaten) -> None:

@@ -25,7 +25,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--buffer", metavar="FILE", help="chats in JSON lines (default: golden/training_buffer.jsonl)")
     one.add_argument("--cluster", type=int, metavar="C", help="only this cluster (`soul golden cluster`)")
     one.add_argument("--name", help="of the adapter (default: made of what goes in)")
-    one.add_argument("--targets", choices=("attention", "all-linear"), default="attention", help="which layers change")
+    one.add_argument("--targets", choices=("attention", "all-linear"), default="all-linear", help="which layers change")
     one.add_argument("--on", choices=("anchor", "current"), default="anchor", help="the weights that it begins on")
     one.add_argument("--rank", type=int, default=32)
     one.add_argument("--rate", type=float, default=1e-4, help="the learning rate")

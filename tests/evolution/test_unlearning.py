@@ -38,8 +38,12 @@ def test_who_ate_a_memory_is_named_and_goes(home: Path) -> None:
     assert (found.adapters, found.generations, found.memories) == (("week-1",), (2,), 1)
     assert eaten(home, ["c"]).generations == (1, 2)
 
+    later = replace(adapter("week-3", base, 3), manifest={**kept[0].manifest, "on": 2, "packets": []})
+    adapters.save(later, home / "adapters" / "week-3")
+    assert set(eaten(home, ["a"]).adapters) == {"week-1", "week-3"}
+
     remove(home, found)
-    assert adapters.names(home) == ("week-2",)
+    assert adapters.names(home) == ("week-2", "week-3")
     with pytest.raises(Conflict, match="failed its gate"):
         generations.promote(2, unjudged=True)
     assert generations.rollback() == 1
