@@ -141,7 +141,7 @@ def prepare(
 
 
 def dream(one: Dream, name: str, report: Report) -> Adapter:
-    """Trains, or goes on training, and keeps the adapter; called under the lock.
+    """Trains, or goes on training, and keeps the adapter; finds one that was made of the same. Under the lock.
 
     Raises:
         Conflict: an adapter of that name is there.
@@ -150,6 +150,12 @@ def dream(one: Dream, name: str, report: Report) -> Adapter:
     from mlx_lm.utils import load_model
 
     target = adapter.folder_of(one.home, name)
+    if target.exists():
+        # Done before: the same inputs make the same adapter once.
+        kept = adapter.load(target)
+        if kept.manifest.get("identity") == one.plan.identity:
+            return kept
+        raise Conflict(f"There is an adapter {name} already.", "Choose another name.")
     one.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_json(one.folder / "plan.json", {**asdict(one.plan), "numbers": asdict(one.numbers)})
     report("loading weights", None)

@@ -62,7 +62,7 @@ def eaten(home: Path, unwanted: Collection[str] | None = None, *, wanted: Collec
         later = {name for name in known.keys() - hit.keys() if _began_on(home, name) in ate}
         if not later:
             return Eaten(tuple(hit), tuple(sorted(ate)), len(set[str]().union(*hit.values())))
-        hit |= dict.fromkeys(sorted(later), set[str]())
+        hit |= {name: set[str]() for name in sorted(later)}
 
 
 def _began_on(home: Path, name: str) -> int:

@@ -21,6 +21,7 @@ from server import (
     cli_budget,
     cli_dream,
     cli_evolution,
+    cli_evolve,
     cli_exchange,
     cli_gate,
     cli_golden,
@@ -94,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     cli_evolution.add_commands(commands, common)
     cli_dream.add_commands(commands, common)
     cli_gate.add_commands(commands, common)
+    cli_evolve.add_commands(commands, common)
     cli_golden.add_commands(commands, common)
     cli_unlearn.add_commands(commands, common)
     return top

@@ -177,6 +177,7 @@ def _gated(
 ) -> Generation:
     """Judges a generation; where it lost too much, the lambda is bisected. The best that passed, or the last."""
     from evolution.bisecting import bisected
+    from evolution.generations import Generations
     from evolution.integrate import integrate as make
     from server.cli_gate import judged
 
@@ -194,7 +195,7 @@ def _gated(
         ERR.print(f"lambda {lam:.3g}: generation {one.number} {'passed' if verdict.passed else 'failed'}", markup=False)
         for words in (*verdict.doubts, *verdict.breaches):
             ERR.print(f"  {words}", markup=False, soft_wrap=True)
-        return one, verdict
+        return Generations(Path(home)).get(one.number), verdict
 
     return bisected(numbers.lam, settings.gate_rounds, attempt)
 

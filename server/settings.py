@@ -72,6 +72,11 @@ class Settings:
         default=0.0, metadata={"says": "nats by which the held-out loss must fall", "least": 0.0, "most": 100.0}
     )
     gate_rounds: int = field(default=3, metadata={"says": "smaller lambdas tried after a breach", "most": 10})
+    evolve_minutes: float = field(default=240.0, metadata={"says": "how long `soul evolve` may take"})
+    evolve_disk_gb: float = field(default=20.0, metadata={"says": "GB that must be free for `soul evolve`"})
+    evolve_power_unknown: bool = field(
+        default=False, metadata={"says": "whether `soul evolve` may run where no battery tells of mains power"}
+    )
     idle_minutes: float = field(default=30.0, metadata={"says": "without clients, then the daemon leaves; 0 = never"})
     http_host: str = field(default="127.0.0.1", metadata={"says": "address of `soul serve --http`"})
     http_port: int = field(default=8420, metadata={"says": "port of `soul serve --http`", "most": 65535})
@@ -313,6 +318,9 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "gate_refusals": _share,
     "gate_gain": _share,
     "gate_rounds": _whole,
+    "evolve_minutes": _minutes,
+    "evolve_disk_gb": _gigabytes,
+    "evolve_power_unknown": _flag,
     "idle_minutes": _minutes,
     "http_host": _text,
     "http_port": _whole,

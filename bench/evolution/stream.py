@@ -258,8 +258,21 @@ def main(base: Path, numbers: Numbers, count: int, home: Path) -> dict[str, Any]
     return found
 
 
+SHOWN = (
+    "TIES, lambda 0.2",
+    "TIES, lambda 0.3",
+    "TIES, lambda 1",
+    "mean times 0.5",
+    "newest onto the last, lambda 0.3",
+    "sequential fine-tuning",
+    "TIES, lambda 0.3, on current",
+    "TIES, lambda 0.6, on current",
+)
+"""The ways that are drawn; the figures hold all."""
+
+
 def draw(found: Mapping[str, Any], path: Path) -> None:
-    """Retained gain and perplexity after each task, for every way."""
+    """Mean gain and perplexity after each task."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -267,21 +280,20 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
 
     figure, axes = pyplot.subplots(2, 2, figsize=(13, 8), sharex=True)
     for column, targets in enumerate(("attention", "all-linear")):
-        for name, points in found[targets].items():
-            if isinstance(points, list) and isinstance(points[0], dict):
-                x = [one["tasks"] for one in points]
-                style = "--" if name.startswith(("sequential", "newest")) else "-"
-                axes[0][column].plot(x, [one["mean_gain"] for one in points], style, label=name)
-                anchor = found["anchor"]["perplexity"]
-                axes[1][column].plot(x, [one["perplexity"] / anchor for one in points], style)
+        for name in SHOWN:
+            points = found[targets][name]
+            x = [one["tasks"] for one in points]
+            axes[0][column].plot(x, [one["mean_gain"] for one in points], marker="o", markersize=3, label=name)
+            anchor = found["anchor"]["perplexity"]
+            axes[1][column].plot(x, [one["perplexity"] / anchor for one in points], marker="o", markersize=3)
         axes[0][column].set_title(f"{targets}: mean gain over the tasks so far (nats per token)")
-        axes[1][column].set_title("perplexity of the anchor's text, times the anchor's")
+        axes[1][column].set_title("perplexity of the anchor's text, times the anchor's; line: 1.05")
         axes[1][column].axhline(1.05, color="black", linewidth=0.6)
         axes[1][column].set_yscale("log")
         axes[1][column].set_xlabel("tasks")
-    axes[0][0].legend(fontsize=6)
+    axes[0][1].legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
 
 
 if __name__ == "__main__":
