@@ -50,10 +50,15 @@ class Settings:
     recall_semantic: float = field(
         default=0.35, metadata={"says": "share of meaning against keywords in recall", **_PART}
     )
-    recall_neighbours: float = field(default=0.15, metadata={"says": "what a neighbour's score adds; 0 = off", **_PART})
+    recall_neighbours: float = field(default=0.1, metadata={"says": "what a neighbour's score adds; 0 = off", **_PART})
+    recall_borrowed: float = field(
+        default=0.5, metadata={"says": "what words add that only a neighbour has; 0 = off", **_PART}
+    )
     recall_session: float = field(default=0.35, metadata={"says": "what the session's best adds; 0 = off", **_PART})
     recall_resonance: float = field(default=0.2, metadata={"says": "how far resonance moves a score; 0 = off", **_PART})
     recall_recency: float = field(default=0.1, metadata={"says": "how far age moves a score; 0 = off", **_PART})
+    recall_speaker: float = field(default=0.4, metadata={"says": "gain of whom the question names; 0 = off", **_PART})
+    recall_date: float = field(default=0.5, metadata={"says": "gain of the day it names; 0 = off", **_PART})
     recall_distinct: bool = field(default=True, metadata={"says": "leave out hits that repeat a better one"})
     gate_perplexity: float = field(
         default=1.05,
@@ -307,9 +312,12 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "kv_disk_gb": _gigabytes,
     "recall_semantic": _share,
     "recall_neighbours": _share,
+    "recall_borrowed": _share,
     "recall_session": _share,
     "recall_resonance": _share,
     "recall_recency": _share,
+    "recall_speaker": _share,
+    "recall_date": _share,
     "recall_distinct": _flag,
     "gate_perplexity": _share,
     "gate_kl": _share,

@@ -116,7 +116,10 @@ def _repeats(hit: Hit) -> str:
 
 def reasons(why: Why) -> str:
     """What a score is made of, in one line."""
+    factors = {"recency": why.recency, "speaker": why.speaker, "date": why.date}
+    shown = [f"{name} {factor:.2f}" for name, factor in factors.items() if name == "recency" or factor != 1]
     return (
         f"why: words {why.words:.2f} + meaning {why.meaning:.2f} + neighbours {why.neighbours:.2f}"
-        f" + session {why.session:.2f}, times resonance {why.resonance:.2f} and recency {why.recency:.2f}"
+        f" + their words {why.borrowed:.2f} + session {why.session:.2f}, times resonance {why.resonance:.2f}"
+        f" and {' and '.join(shown)}"
     )
