@@ -127,6 +127,20 @@ async def test_files_that_are_no_text_are_passed_over_with_the_reason(memory: Me
     assert info.files == 2
 
 
+async def test_files_that_may_have_been_misread_are_named_until_they_are_put_right(memory: Memory, folder: Path):
+    odd = folder / "alt.txt"
+    odd.write_bytes(("Die Straße führt über die Brücke nach Süden. " * 5).encode("cp1252"))
+    (folder / "damaged.txt").write_bytes("Öl und Käse. ".encode() * 50 + b"\xe9")
+    info = await memory.corpora.add("texts", folder)
+    doubtful = dict(info.doubtful)
+    assert set(doubtful) == {"alt.txt", "damaged.txt"}
+    assert "which is a guess" in doubtful["alt.txt"]
+    assert doubtful["damaged.txt"] == "damaged UTF-8: cannot be read at byte 750"
+    assert (await memory.corpora.refresh("texts")).doubtful == info.doubtful
+    odd.write_text("Die Straße führt über die Brücke nach Süden.")
+    assert [path for path, _ in (await memory.corpora.refresh("texts")).doubtful] == ["damaged.txt"]
+
+
 async def test_a_folder_without_text_says_what_it_found(memory: Memory, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
