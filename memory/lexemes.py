@@ -23,24 +23,13 @@ import xxhash
 
 from memory import speakers
 from memory.languages import ENGLISH, LANGUAGES
+from memory.stopwords import STOP_WORDS, of_question
 
 MAX_COUNT = 0x7FFF
 """Largest term frequency and largest packet length, in words, that a posting can hold; what is larger is cut to it."""
 
 MAX_QUERY_LEXEMES = 64
 """A question uses this many distinct words at most; a pasted document would otherwise cost a scan of everything."""
-
-# Words that carry no topic. Kept short: a question word or a negation that BM25 would weigh down anyway does no harm.
-_STOP_WORDS = frozenset(
-    """
-    a about after all also am an and any are aren't as at be because been before being but by can can't could did didn't
-    do does doesn't doing don't for from had has have having he her hers him his how i i'd i'll i'm i've if in into is
-    isn't it it's its just let's me more most my no nor not of off on once only or other our ours out over own s same
-    she should so some such t than that that's the their theirs them then there there's these they this those through to
-    too under until up very was wasn't we we're were what what's when where which while who whom why will with won't
-    would you you're your yours
-    """.split()  # noqa: SIM905 - one word a line would be a page and a half
-)
 
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+|\w+(?:'\w+)*")
 # Where an identifier falls apart: aB, ABc, a1, 1a, a_b.
@@ -110,13 +99,17 @@ def of_speakers(text: str) -> list[int]:
 
 
 def in_each_language(text: str) -> tuple[list[int], list[str]]:
-    """The lexemes of a question in every language, and beside each the language that gave it, English first."""
-    forms = list(_forms(text))
-    found: dict[int, str] = {}
-    for language in LANGUAGES:
-        for value in _distinct(forms, language):
-            found.setdefault(value, language)
-    return list(found), list(found.values())
+    """The lexemes of a question in every language, and beside each the language that gave it, English first.
+
+    One that several languages give stands there for each of them, but for English, which is always in use.
+    """
+    stop = of_question(_WORD.findall(text.casefold()))
+    forms = [form for form in _forms(text) if form[0] not in stop]
+    english = _distinct(forms, ENGLISH)
+    found = [(value, ENGLISH) for value in english]
+    for language in LANGUAGES[1:]:
+        found += [(value, language) for value in _distinct(forms, language) if value not in english]
+    return [value for value, _ in found], [language for _, language in found]
 
 
 def words(text: str, language: str = ENGLISH) -> Iterator[str]:
@@ -158,7 +151,7 @@ def lexeme(word: str) -> int:
 
 def _plain(raw: str) -> Iterator[_Form]:
     word = raw.casefold()
-    if word in _STOP_WORDS:
+    if word in STOP_WORDS[ENGLISH]:
         return
     yield word, True
 
@@ -198,4 +191,4 @@ def _stem(word: str, language: str) -> str:
 
 def is_stop_word(word: str) -> bool:
     """Whether a word, case-folded, carries no topic."""
-    return word in _STOP_WORDS
+    return word in STOP_WORDS[ENGLISH]

@@ -99,7 +99,7 @@ def _keyword_parts(shape: Shape) -> list[str]:
            sum(n) OVER rarest_first <= {DRIVING_POSTINGS} OR row_number() OVER rarest_first = 1 AS driving,
            1::bigint << (row_number() OVER rarest_first % {BITS})::int AS bit
     FROM (SELECT lexeme, sum(p.n)::float8 AS n
-          FROM (SELECT ARRAY(SELECT lexeme
+          FROM (SELECT ARRAY(SELECT DISTINCT lexeme
                              FROM unnest({shape.slot("lexemes")}::int[], {shape.slot("languages")}::text[])
                                   AS word (lexeme, language)
                              WHERE language = '{ENGLISH}' OR language IN (SELECT name FROM languages)) AS lexemes

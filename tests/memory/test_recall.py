@@ -406,6 +406,19 @@ async def test_each_language_is_found_by_its_own_stems(database: Database):
         assert [row["name"] for row in await database.fetch("SELECT name FROM languages")] == ["german"]
 
 
+async def test_a_small_german_memory_answers_german_questions(database: Database):
+    said = [
+        "Wir entschieden uns für Postgres als Speicher.",
+        "Haustiere sind mit Zustimmung der Vermieterin erlaubt, wenn wir fragen.",
+        "Wir flogen über Frankfurt und wohnten bei einer Tante.",
+    ]
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(text, session=str(n)) for n, text in enumerate(said)])
+        assert (await prose(memory, "Was wurde entschieden?")) == [said[0]]
+        assert (await prose(memory, "Dürfen wir einen Hund halten, oder ein anderes Haustier?"))[0] == said[1]
+        assert (await prose(memory, "Bei wem haben wir gewohnt, bei welchen Tanten?"))[0] == said[2]
+
+
 async def test_a_vector_goes_out_and_comes_back_as_a_question(memory: Memory):
     first = (await memory.recall.search(Query("an animal taking a nap", k=1, vectors=True)))[0]
     assert first.vector is not None
