@@ -187,8 +187,3 @@ def _stem(word: str, language: str) -> str:
         decomposed = unicodedata.normalize("NFD", word)
         word = "".join(mark for mark in decomposed if not unicodedata.combining(mark))
     return _local.stemmer(language).stemWord(word)
-
-
-def is_stop_word(word: str) -> bool:
-    """Whether a word, case-folded, carries no topic."""
-    return word in STOP_WORDS[ENGLISH]

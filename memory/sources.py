@@ -24,9 +24,10 @@ from anyio import CapacityLimiter
 
 from memory import documents
 from memory.files import File, Listing
-from memory.lexemes import is_stop_word
+from memory.languages import ENGLISH, detected
 from memory.reading import NotText, Part, load, parts_of, too_large
 from memory.splitting import Chunk, split
+from memory.stopwords import STOP_WORDS
 from memory.text import cleaned
 
 READER = 3
@@ -185,5 +186,6 @@ def _split(source: Source, parts: Sequence[Part]) -> Source:
             if chunk.headings:
                 metadata["headings"] = list(chunk.headings)
             passages.append((chunk, metadata))
-        terms.update(word for word in _TERM.findall(text.lower()) if not is_stop_word(word))
+        stop = STOP_WORDS[ENGLISH] | STOP_WORDS.get(detected(text), frozenset())
+        terms.update(word for word in _TERM.findall(text.lower()) if word not in stop)
     return replace(source, passages=tuple(passages), terms=dict(terms.most_common(TERMS_PER_FILE)))

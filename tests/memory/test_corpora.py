@@ -127,6 +127,16 @@ async def test_files_that_are_no_text_are_passed_over_with_the_reason(memory: Me
     assert info.files == 2
 
 
+async def test_a_german_corpus_is_not_described_by_german_articles(memory: Memory, folder: Path):
+    (folder / "orchard.md").write_text(
+        "Der Apfel und die Birne sind nicht reif. Der Apfel und die Birne sind hart. " * 3
+    )
+    (folder / "harbour.md").write_text("Die Birne und der Apfel wurden gepflückt, und der Korb war nicht voll. " * 3)
+    terms = (await memory.corpora.add("texts", folder)).terms
+    assert {"apfel", "birne"} <= set(terms)
+    assert not {"und", "die", "der", "sind", "nicht"} & set(terms)
+
+
 async def test_files_that_may_have_been_misread_are_named_until_they_are_put_right(memory: Memory, folder: Path):
     odd = folder / "alt.txt"
     odd.write_bytes(("Die Straße führt über die Brücke nach Süden. " * 5).encode("cp1252"))
