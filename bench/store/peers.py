@@ -173,7 +173,8 @@ class SqliteVec:
         if not whole:
             values["corpus"] = question.corpus
         if words:
-            values["words"] = " OR ".join(f'"{word}"' for word in question.text.split() if word not in STOP_WORDS[ENGLISH])
+            telling = [word for word in question.text.split() if word not in STOP_WORDS[ENGLISH]]
+            values["words"] = " OR ".join(f'"{word}"' for word in telling)
         return [row[0] for row in self._connection.execute(statement, values)]
 
     @staticmethod
