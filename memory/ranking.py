@@ -216,13 +216,14 @@ def _scored(shape: Shape) -> str:
     SELECT {columns}, NULL::float8 AS semantic, {words} AS keyword
     FROM (SELECT no FROM keyword) candidate JOIN driven USING (no) JOIN traces t USING (no), extent)"""
     by_words = "SELECT no FROM keyword UNION SELECT no FROM around" if _extended(shape) else "SELECT no FROM keyword"
+    # The vectors of those whose distance is known are not looked up again: no index is searched for NULL.
     cosine = f"1 - coalesce(candidate.distance, near <=> {shape.slot('vector')})"
     return f"""scored AS MATERIALIZED (
     SELECT {columns}, {cosine} AS semantic, {words} AS keyword
     FROM (SELECT no, semantic.distance FROM semantic FULL JOIN ({by_words}) by_words USING (no)) candidate
     JOIN traces t USING (no) LEFT JOIN driven USING (no)
     LEFT JOIN nearness n
-        ON candidate.distance IS NULL AND n.no = candidate.no AND n.embedder = {shape.vectors.embedder}, extent)"""
+        ON n.no = CASE WHEN distance IS NULL THEN candidate.no END AND n.embedder = {shape.vectors.embedder}, extent)"""
 
 
 def _fused(shape: Shape) -> str:
