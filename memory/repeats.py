@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
+from functools import cached_property
+from itertools import islice, pairwise
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 ALIKE = 0.9
 """Share of neighbouring pairs of words that two texts must have in common (Jaccard) to count as one."""
 _WORD = re.compile(r"\w+")
+_SPACED = {code: " " for code in range(128) if not _WORD.match(chr(code))}
 
 
 def first_of_each(hits: Sequence[Hit]) -> list[Hit]:
@@ -27,7 +30,7 @@ def first_of_each(hits: Sequence[Hit]) -> list[Hit]:
     kept: list[Hit] = []
     seen: list[_Text] = []
     for hit in hits:
-        text = _Text.of(hit.prose)
+        text = _Text(hit.prose)
         same = next((place for place, other in enumerate(seen) if text.repeats(other)), None)
         if same is None:
             kept.append(hit)
@@ -37,22 +40,28 @@ def first_of_each(hits: Sequence[Hit]) -> list[Hit]:
     return kept
 
 
-@dataclass(frozen=True)
 class _Text:
-    words: tuple[str, ...]
-    pairs: frozenset[tuple[str, str]]
-    numbers: tuple[str, ...]
+    """A text taken apart only as far as somebody asks: most hits have nothing in common, and that is seen first."""
 
-    @classmethod
-    def of(cls, prose: str) -> _Text:
-        words = tuple(_WORD.findall(prose.casefold()))
-        return cls(words, frozenset(pairwise(words)), tuple(word for word in words if any(map(str.isdigit, word))))
+    def __init__(self, prose: str) -> None:
+        folded = prose.casefold()
+        # Several times as fast as the pattern, and the same words.
+        self.words = folded.translate(_SPACED).split() if folded.isascii() else _WORD.findall(folded)
+        self.pairs = frozenset(pairwise(self.words))
+
+    @cached_property
+    def some(self) -> list[tuple[str, str]]:
+        """More pairs than may be missing from a text that repeats this one: one of them at least is in it."""
+        return list(islice(self.pairs, len(self.pairs) - ceil(ALIKE * len(self.pairs)) + 1))
+
+    @cached_property
+    def numbers(self) -> list[str]:
+        return [word for word in self.words if not word.isalpha() and any(map(str.isdigit, word))]
 
     def repeats(self, other: _Text) -> bool:
-        if self.words == other.words:
-            return True
-        fewer, more = sorted((len(self.pairs), len(other.pairs)))
-        if fewer < ALIKE * more or self.numbers != other.numbers or not self.pairs:
+        if not self.pairs:
+            return self.words == other.words
+        if other.pairs.isdisjoint(self.some) or self.numbers != other.numbers:
             return False
         common = len(self.pairs & other.pairs)
-        return common >= ALIKE * (fewer + more - common)
+        return common >= ALIKE * (len(self.pairs) + len(other.pairs) - common)
