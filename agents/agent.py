@@ -7,7 +7,8 @@ loops is `agents.turn`'s, what happens when the window is full is its `Room`'s.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,7 @@ from agents.pressure import Flushed
 from agents.toolbox import Toolbox
 from agents.turn import Form, Progress, Turn, TurnLimits, TurnReport
 from engine.errors import OverBudget
+from engine.sampling import Sampling
 from memory.packets import Kind, Packet
 from memory.recall import Hit, Query
 from memory.uuid7 import uuid7
@@ -150,9 +152,10 @@ class Agent:
             Unavailable: no model, or no database.
         """
         report(Progress("waiting for the model"))
-        engine = await self._engine(LOADING_S)
         sources = await self._nearest(task.text)
         async with self._lock:
+            # Asked for within the lock: a turn ends on the model that it began with (`resting`).
+            engine = await self._engine(LOADING_S)
             report(Progress("assembling the context"))
             words = _asked(task, sources)
             tokens = self._limits.tokens
@@ -185,6 +188,24 @@ class Agent:
 
             turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report, task.form).run()
         return Answer(turn.text, engine.info.notice, engine.info.name, sources, turn, tuple(flushed))
+
+    @asynccontextmanager
+    async def resting(self) -> AsyncGenerator[None]:
+        """Waits for the turn that runs and lets none begin until the block ends."""
+        async with self._lock:
+            yield
+
+    async def reread(self) -> None:
+        """Computes the stored window for the model that is loaded now, so that the next turn need not."""
+        async with self._lock:
+            if await self._memory.windows.get(self.name) is None:
+                return
+            engine = await self._engine(LOADING_S)
+            await self._context.prepare(engine)
+            ids = await self._context.missing(engine)
+            if ids:
+                async for _ in engine.generate(self.name, ids, Sampling(max_tokens=0)):
+                    pass
 
     async def record(
         self, session: str, kind: Kind, prose: str, origin: str, work_order: UUID | None = None, **metadata: Any

@@ -55,9 +55,8 @@ class Director(Agent):
 
     async def flush(self, report: Callable[[Progress], None]) -> Flushed:
         """Lets go of the window by hand; waits for the turn that runs."""
-        engine = await self._engine(LOADING_S)
         async with self._lock:
-            return await self._pressure.flush(engine, report)
+            return await self._pressure.flush(await self._engine(LOADING_S), report)
 
     async def view(self) -> View:
         """What the Director sees now, and what the next turn will tell it."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from engine.errors import Conflict, NotFound
+from memory import resonance
 from memory.uuid7 import uuid7
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ class Orders:
                 state, reason = "rejected", f"{why} (round {number} was the last of this order)".strip()
             await connection.execute(self.DECIDE, id, number, verdict, reason, by)
             await connection.execute(self.STATE, id, state)
+            await resonance.judged(connection, id, verdict, by)
 
         await self._database.run(work)
         self.changed()

@@ -315,8 +315,10 @@ async def test_after_a_killed_daemon_the_orphan_is_ended_and_the_order_settled(
 
 async def test_an_orphan_without_a_known_pid_is_found_by_its_run_and_strangers_are_left_alone() -> None:
     environment = {**os.environ, "SOUL_RUN": "run-of-this-test"}
-    orphan = await anyio.open_process(["sleep", "600"], env=environment, start_new_session=True)
+    orphan = await anyio.open_process(["sh", "-c", "echo up; read _"], env=environment, start_new_session=True)
     stranger = await anyio.open_process(["sleep", "600"], start_new_session=True)
+    assert orphan.stdout is not None
+    assert await orphan.stdout.receive() == b"up\n"  # in the midst of its exec a process has no environment to read
     assert end_orphans("run-of-this-test", stranger.pid, start_of(stranger.pid) - 60) == 1
     assert await orphan.wait() == -9
     assert stranger.returncode is None
