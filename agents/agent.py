@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -58,6 +58,11 @@ class Task:
     session: str
     form: Form | None = None
 
+    @property
+    def words(self) -> str:
+        """All that was given with it."""
+        return "\n".join([self.text, *self.constraints, self.context])
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -70,6 +75,18 @@ class Answer:
     report: TurnReport
     flushed: tuple[Flushed, ...]
     """The window was let go before or within this turn."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of memory an agent is shown.
+
+    `private`: also what must not leave the house; all that it says is then of that kind itself. Anybody else is shown
+    nothing that `withheld` says a word about, since what it says may leave the house.
+    """
+
+    private: bool = False
+    withheld: Callable[[str], str] = field(default=lambda _: "")
 
 
 class Room(Protocol):
@@ -128,6 +145,7 @@ class Agent:
         room: Room,
         toolbox: Toolbox,
         limits: TurnLimits,
+        reading: Reading = Reading(),
     ) -> None:
         self.name = context.agent
         self._memory = memory
@@ -136,6 +154,7 @@ class Agent:
         self._room = room
         self._toolbox = toolbox
         self._limits = limits
+        self._reading = reading
         self._lock = anyio.Lock()
         self._sequence = itertools.count(1)
 
@@ -234,12 +253,19 @@ class Agent:
             prose=prose,
             origin=origin,
             work_order=work_order,
-            metadata=dict(metadata or {}),
+            metadata={**(metadata or {}), **({"private": True} if self._reading.private else {})},
         )
 
     async def _nearest(self, text: str) -> tuple[Hit, ...]:
-        query = Query(text[:2_000], NEAREST, self.name, min_resonance=MEANT, token_budget=NEAREST_TOKENS)
-        return await self._memory.recall.search(query)
+        reading = self._reading
+        query = Query(
+            *(text[:2_000], NEAREST, self.name),
+            min_resonance=MEANT,
+            token_budget=NEAREST_TOKENS,
+            private=reading.private,
+        )
+        hits = await self._memory.recall.search(query)
+        return tuple(hit for hit in hits if reading.private or not reading.withheld(hit.prose))
 
 
 def bullets(lines: tuple[str, ...]) -> str:

@@ -95,7 +95,7 @@ class Agents:
             outside = Outside(lambda: roster.read(home), home, roots)
             dispatch = Dispatch(director, jobs, orders, runs, outside)
             await dispatch.recover()
-            household = Household(memory, engine, toolbox)
+            household = Household(memory, engine, toolbox, lambda text: outside.roster().rules.names(text))
             planner = Planner(memory, director, household, jobs, orders, runs, dispatch, outside, tasks)
             await planner.recover()
             tasks.start_soon(planner.run, name="plans")

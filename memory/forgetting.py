@@ -17,7 +17,7 @@ import anyio.to_thread
 from engine.errors import InvalidInput, NotFound
 from memory import lexemes, postings, scrubbing
 from memory.languages import ENGLISH
-from memory.postings import FIRST_CORPUS, LIVED, TRAFFIC
+from memory.postings import FIRST_CORPUS, LIVED, PRIVATE, TRAFFIC
 
 if TYPE_CHECKING:
     import asyncpg
@@ -110,7 +110,8 @@ class Forgetting:
                    ORDER BY t.no LIMIT {MOST + 1}"""
     SPOKEN = "SELECT name FROM languages"
     # Text and prose are compared with white space made alike.
-    QUOTES = f"""{_FOUND} WHERE t.corpus_id = {TRAFFIC}
+    QUOTES = f"""{_FOUND}
+                 WHERE (t.corpus_id = {TRAFFIC} OR t.corpus_id = {PRIVATE} AND t.kind IN ('call', 'result', 'event'))
                  AND position($1 IN regexp_replace(p.prose, '\\s+', ' ', 'g')) > 0 ORDER BY t.no"""
     CORPUS = "SELECT id FROM corpora WHERE name = $1"
     IN_CORPUS = "SELECT count(*) AS n, array_agg(DISTINCT generation) AS made FROM packets WHERE corpus_id = $1"
@@ -279,7 +280,7 @@ class Forgetting:
         ),
         ("an attempt of plan {}", "SELECT plan::text AS name, outcome AS text FROM step_attempts ORDER BY began"),
     )
-    LIVED_TOO = f"""SELECT id, prose FROM packets WHERE corpus_id = {LIVED} AND id <> ALL($1::uuid[])
+    LIVED_TOO = f"""SELECT id, prose FROM packets WHERE corpus_id IN ({LIVED}, {PRIVATE}) AND id <> ALL($1::uuid[])
                     AND position($2 IN regexp_replace(prose, '\\s+', ' ', 'g')) > 0 LIMIT 5"""
 
     async def _warnings(self, texts: Sequence[_Text], of_corpus: bool) -> list[str]:

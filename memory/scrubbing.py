@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from memory.postings import LIVED, TRAFFIC
+from memory.postings import LIVED, PRIVATE, TRAFFIC
 
 if TYPE_CHECKING:
     import asyncpg
@@ -43,7 +43,7 @@ async def scrub(database: Database, corpora: Sequence[int] = ()) -> bool:
         SoulError: the database is away, or the disk has no room for a second copy of the largest table.
     """
     tables = [*WITH_WORDS]
-    for corpus in sorted({LIVED, TRAFFIC, *corpora}):
+    for corpus in sorted({LIVED, PRIVATE, TRAFFIC, *corpora}):
         if await database.fetchval(THERE, str(corpus)):
             tables.append(f"packets_{corpus}")
     for table in tables:

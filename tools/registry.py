@@ -69,9 +69,9 @@ def director_toolbox(house: House) -> Toolbox:
     )
 
 
-def _caller(server: MCPServer[Any], name: str) -> Callable[[dict[str, Any], str], Awaitable[str]]:
-    async def call(arguments: dict[str, Any], agent: str) -> str:
-        token = AGENT_CALLER.set(Caller(agent, "", agent=agent))
+def _caller(server: MCPServer[Any], name: str) -> Callable[[dict[str, Any], str, bool], Awaitable[str]]:
+    async def call(arguments: dict[str, Any], agent: str, private: bool) -> str:
+        token = AGENT_CALLER.set(Caller(agent, "", agent=agent, private=private))
         try:
             result = await server.call_tool(name, arguments)
         except ToolError as error:

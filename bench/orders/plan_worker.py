@@ -43,7 +43,7 @@ async def main(home: Path, url: str, number: int, seed: int) -> None:
         async with Agents.open(memory, loaded, Toolbox(), home, (home.parent,)) as agents:
             planner = agents.planner
             for _ in range(number - await database.fetchval(COUNT)):
-                decisions = placed(agents.outside.roster().rules, STEPS, (), "", 0.0)
+                decisions = placed(agents.outside.roster().rules, STEPS, "", (), "", 0.0)
                 goal = f"write a number, {dice.random()}"
                 plan = await planner.plans.add(goal, (), "", "bench", "", "bench", True, STEPS, decisions)
                 await planner.approve(plan.id)
