@@ -1,14 +1,13 @@
 """The agents at home beside the Director: made from agents.toml when first called, each with a window of its own.
 
 Knows which are there and which tables they were made from; a table that changed makes the agent anew, with the window
-that it had. All of them think on the one loaded model, and can do so at the same time. Each has a second window for
-private work: what was thought there is found again by private work alone, and no other window ever holds it.
+that it had. All can think at the same time, on the Director's model or on one of their own. Each has a second window
+for private work: what was thought there is found again by private work alone, and no other window ever holds it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.agent import Agent, Reading, Reopening
@@ -17,7 +16,7 @@ from agents.roster import LocalSpec
 from agents.templates import INSTRUCTIONS
 from agents.toolbox import Toolbox
 from agents.turn import TurnLimits
-from engine.errors import Unavailable
+from engine.companions import Wish
 
 if TYPE_CHECKING:
     from engine.engine import Engine
@@ -61,7 +60,8 @@ class Household:
         context = AgentContext(name, self._memory, toolbox, role)
         limits = TurnLimits(spec.steps, spec.tokens, spec.seconds)
         reading = Reading(private, self._withheld)
-        made = Agent(self._memory, self._model(spec), context, Reopening(context), toolbox, limits, reading)
+        room = Reopening(context, spec.context)
+        made = Agent(self._memory, self.model(spec), context, room, toolbox, limits, reading)
         self._agents[name] = (spec, made)
         return made
 
@@ -73,14 +73,15 @@ class Household:
         """Those that were called since the start."""
         return tuple(agent for _, agent in self._agents.values())
 
-    def _model(self, spec: LocalSpec) -> Callable[[float], Awaitable[Engine]]:
+    def following(self) -> tuple[Agent, ...]:
+        """Those of them that think on the Director's model, whichever it is."""
+        return tuple(agent for spec, agent in self._agents.values() if not spec.model)
+
+    def model(self, spec: LocalSpec) -> Callable[[float], Awaitable[Engine]]:
+        """What gives the agent's model, loaded beside the Director's where it is another one."""
+
         async def get(seconds: float) -> Engine:
             engine = await self._engine(seconds)
-            if spec.model and spec.model not in (engine.info.name, Path(engine.info.name).name):
-                raise Unavailable(
-                    f"{spec.name} wants the model {spec.model}, and {engine.info.name} is loaded.",
-                    "One model is loaded at a time: leave `model` out of its table, or set it for the whole Soul.",
-                )
-            return engine
+            return await engine.companions.get(Wish(spec.model, spec.kv_format))
 
         return get
