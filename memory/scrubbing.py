@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-WITH_WORDS = ("window_turns", "windows", "jobs", "orders", "flushes", "plans", "plan_steps", "step_attempts")
+WITH_WORDS = (
+    *("window_turns", "windows", "flushes", "jobs", "orders", "order_attempts"),
+    *("plans", "plan_steps", "step_attempts", "checks"),
+)
 """Beside the packets; traces and postings hold hashes of words, nearness holds vectors."""
 
 # Writes the rows that live into a new file and removes the old one. VACUUM FULL does the same, but in no transaction,
