@@ -81,13 +81,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reading:
-    """What of memory an agent is shown.
-
-    `private`: also what must not leave the house; all that it says is then of that kind itself. Anybody else is shown
-    nothing that `withheld` says a word about, since what it says may leave the house.
-    """
+    """What of memory an agent is shown, and what becomes of its own words."""
 
     private: bool = False
+    """All that it says is private."""
+    shown: bool = False
+    """It is shown what is private. Anybody else is shown nothing that `withheld` says a word about either, since what
+    it says may leave the house."""
     withheld: Callable[[str], str] = field(default=lambda _: "")
 
 
@@ -291,10 +291,10 @@ class Agent:
             *(text[:2_000], NEAREST, self.name),
             min_resonance=MEANT,
             token_budget=NEAREST_TOKENS,
-            private=reading.private,
+            private=reading.shown,
         )
         hits = await self._memory.recall.search(query)
-        return tuple(hit for hit in hits if reading.private or not reading.withheld(hit.prose))
+        return tuple(hit for hit in hits if reading.shown or not reading.withheld(hit.prose))
 
 
 def bullets(lines: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from agents.agent import Agent, Reading, Reopening
 from agents.context import AgentContext
 from agents.roster import LocalSpec
 from agents.templates import INSTRUCTIONS
-from agents.toolbox import Toolbox
+from agents.toolbox import READING, Toolbox
 from agents.turn import TurnLimits
 from engine.companions import Wish
 
@@ -45,7 +45,9 @@ class Household:
         self._agents: dict[str, tuple[LocalSpec, Agent]] = {}
 
     def agent(self, spec: LocalSpec, private: bool = False) -> Agent:
-        """The agent of that table; at private work in its window for that.
+        """The agent of that table; at private work in its window for that, where it can write nothing down.
+
+        At private work it is shown what is private, but for an architect: what that one draws is shown to the client.
 
         Raises:
             InvalidInput: it asks for a tool that there is not.
@@ -54,12 +56,14 @@ class Household:
         held = self._agents.get(name)
         if held is not None and held[0] == spec:
             return held[1]
-        toolbox = self._toolbox.of(spec.name, spec.tools, private)
+        shown = private and spec.role != "architect"
+        tools = [tool for tool in spec.tools if not private or tool in READING]
+        toolbox = self._toolbox.of(spec.name, tools, shown)
         role = f"You are the {spec.role} of this Soul, named {spec.name}.\n"
         role += f"{spec.instructions.strip() or INSTRUCTIONS[spec.role]}\n{FENCE}"
         context = AgentContext(name, self._memory, toolbox, role)
         limits = TurnLimits(spec.steps, spec.tokens, spec.seconds)
-        reading = Reading(private, self._withheld)
+        reading = Reading(private, shown, self._withheld)
         room = Reopening(context, spec.context)
         made = Agent(self._memory, self.model(spec), context, room, toolbox, limits, reading)
         self._agents[name] = (spec, made)

@@ -9,14 +9,15 @@ from typing import Any
 from engine.errors import InvalidInput, SoulError
 
 READING = ("recall",)
+"""Those that only read; what others write, somebody else reads."""
 
 
 @dataclass(frozen=True)
 class AgentTool:
     """One callable tool.
 
-    `schema` is the JSON schema of the arguments; `call` takes them, the agent's name and whether it is at private work,
-    and returns the tool's text or raises a SoulError.
+    `schema` is the JSON schema of the arguments; `call` takes them, the agent's name and whether it is shown what
+    is private, and returns the tool's text or raises a SoulError.
     """
 
     name: str
@@ -26,7 +27,7 @@ class AgentTool:
 
 
 class Toolbox:
-    """The tools of one agent, by name. `private`: what it finds with them stays with it."""
+    """The tools of one agent, by name. `private`: it is shown what must not leave the house."""
 
     def __init__(self, tools: Sequence[AgentTool] = (), agent: str = "director", private: bool = False) -> None:
         self._tools = {tool.name: tool for tool in tools}
@@ -34,17 +35,13 @@ class Toolbox:
         self._private = private
 
     def of(self, agent: str, names: Sequence[str], private: bool = False) -> Toolbox:
-        """The named tools in the hands of another agent; InvalidInput for one that there is not.
-
-        At private work there are only those that read: what is written is read by others.
-        """
+        """The named tools in the hands of another agent; InvalidInput for one that there is not."""
         for name in names:
             if name not in self._tools:
                 raise InvalidInput(
                     f"The agent {agent} asks for a tool {name!r}.", f"In agents.toml use: {', '.join(self._tools)}."
                 )
-        kept = [self._tools[name] for name in names if not private or name in READING]
-        return Toolbox(kept, agent, private)
+        return Toolbox([self._tools[name] for name in names], agent, private)
 
     @property
     def functions(self) -> list[dict[str, Any]]:

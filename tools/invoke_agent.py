@@ -78,7 +78,7 @@ def tool(house: House) -> SoulTool:
             work = _plan(agents, architect, caller, asked, rules, material)
             id = await agents.jobs.start(name, asked, caller.client, caller.session, work)
             return await _wait(ctx, agents, id, wait_s)
-        thinker = _at_home(agents, name, "\n".join([asked, *rules, material]))
+        thinker = _at_home(agents, name)
         if thinker is None:
             id = await _send(house, agents, name, caller, asked, rules, material)
             return await _wait(ctx, agents, id, wait_s)
@@ -140,16 +140,14 @@ def _plan(agents: Agents, spec: LocalSpec, caller: Caller, goal: str, rules: lis
     return work
 
 
-def _at_home(agents: Agents, name: str, words: str) -> Agent | None:
-    """The local agent of that name, at private work where `words` name something private; None for one that works
-    outside. NotFound when there is neither."""
+def _at_home(agents: Agents, name: str) -> Agent | None:
+    """The local agent of that name; None for one that works outside. NotFound when there is neither."""
     from agents.roster import LocalSpec
 
     if name == "director":
         return agents.director
-    roster = agents.outside.roster()
-    spec = roster.get(name)
-    return agents.household.agent(spec, bool(roster.rules.names(words))) if isinstance(spec, LocalSpec) else None
+    spec = agents.outside.roster().get(name)
+    return agents.household.agent(spec) if isinstance(spec, LocalSpec) else None
 
 
 def _work(agent: Agent, caller: Caller, task: str, rules: list[str], material: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
+from agents.agent import Task
 from agents.orders import Order
 from memory.database import Database
 from memory.packets import Packet
@@ -100,10 +101,10 @@ async def test_what_is_private_is_found_by_private_work_and_by_a_person_alone(ho
     model = parrot(home / "models" / "p", {**SAYS, "look": asks, "Nothing": "Nothing is known."})
     async with open_house(home, database, model) as house:
         memory = await house.memory.get()
-        answer = await call(
-            house, "invoke_agent", agent="builder", task="Read the access code in the diary.", wait_s=60
-        )
-        assert MARKER in answer, "who asks for something private gets it"
+        agents = await house.agents.get()
+        spec = agents.outside.roster().at_home("builder")
+        task = Task("Read the access code in the diary.", (), "", "plan of client", "s")
+        assert MARKER in (await agents.household.agent(spec, True).answer(task, lambda _: None)).text
         await memory.upkeep.settled()
         made_by = memory.upkeep.vectors
         assert made_by is not None
@@ -117,6 +118,10 @@ async def test_what_is_private_is_found_by_private_work_and_by_a_person_alone(ho
         async with Client(create_server(house, version="test")) as client:
             with pytest.raises(MCPError, match="soul recall --private"):
                 await client.read_resource(f"soul://memory/{packet.id}")
-        assert MARKER not in await call(house, "invoke_agent", agent="builder", task="look", wait_s=60)
-        assert MARKER in await call(house, "invoke_agent", agent="builder", task="diary: look", wait_s=60)
+        for name in ("builder", "director"):
+            for words in ("look", "diary, please: look"):
+                assert "I have seen" not in await call(house, "invoke_agent", agent=name, task=words, wait_s=60)
+        looks = replace(task, text="Now look for the access code of the harbour gate.")
+        answer = await agents.household.agent(spec, True).answer(looks, lambda _: None)
+        assert any(MARKER in hit.prose for hit in answer.sources)
         assert (await memory.packets.get(packet.id)).private
