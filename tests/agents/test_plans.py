@@ -57,7 +57,7 @@ async def call(house: House, tool: str, **arguments: Any) -> str:
 
 
 async def draw(house: House, **arguments: Any) -> str:
-    return await call(house, "invoke_agent", agent="architect", task=GOAL, wait_s=60, **arguments)
+    return await call(house, "invoke_agent", agent="architect", task=GOAL, wait_s=150, **arguments)
 
 
 async def the_plan(house: House) -> tuple[Plan, list[Step]]:
