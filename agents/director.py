@@ -79,12 +79,13 @@ class Director(Agent):
             except SoulError:
                 return plan
             # All of them, whole: the log of a context's ids and its older files keep what was cut off long ago.
-            for name in [one.name for one in engine.status().contexts]:
-                try:
-                    await engine.drop(name)
-                except Conflict:  # it speaks just now
-                    late = f"What {name} has computed may hold it until it is dropped: soul agents drop {name}"
-                    plan = replace(plan, warnings=(*plan.warnings, late))
+            for one in engine.companions.engines:
+                for name in [context.name for context in one.status().contexts]:
+                    try:
+                        await one.drop(name)
+                    except Conflict:  # it speaks just now
+                        late = f"What {name} has computed may hold it until it is dropped: soul agents drop {name}"
+                        plan = replace(plan, warnings=(*plan.warnings, late))
             await engine.store.forget_others()
             log.info("forgotten", packets=len(plan.packets), corpus=plan.corpus, window_turns=plan.window_turns, by=by)
         return plan
@@ -103,19 +104,22 @@ class Director(Agent):
         opening = await self._context.opening_ids(engine)
         return await judge(engine, f"review {order.id}", opening, question, ("accept", "revise", "reject"))
 
-    async def object(self, order: Order, hands: str, instructions: str) -> Judgement:
-        """The critic's word before an order leaves the house: proceed or object. `instructions` make the critic."""
-        engine = await self._engine(JUDGING_S)
+    async def object(
+        self, order: Order, hands: str, instructions: str, model: Callable[[float], Awaitable[Engine]]
+    ) -> Judgement:
+        """The critic's word before an order leaves the house: proceed or object. `instructions` and `model` make it."""
+        engine = await model(JUDGING_S)
         question = (
             f"This work order is about to go to {hands}, who cannot ask back.\n\nTask: {order.task}\n"
             f"Constraints:\n{bullets(order.constraints)}\nAcceptance criteria:\n{bullets(order.acceptance)}\n\n"
             f"{fenced(shortened(order.context, REVIEW_CHARACTERS), 'context given with the order')}\n\n"
             "Is it clear, harmless, and fit to leave the house? Answer proceed or object, then why in one sentence."
         )
-        opening = await self._context.opening_ids(engine)
-        if instructions:
-            opening = engine.chat.opening(instructions, [])
-        return await judge(engine, f"critic {order.id}", opening, question, ("proceed", "object"))
+        with engine.held():
+            opening = await self._context.opening_ids(engine)
+            if instructions:
+                opening = engine.chat.opening(instructions, [])
+            return await judge(engine, f"critic {order.id}", opening, question, ("proceed", "object"))
 
     async def met(self, step: Step, outcome: str) -> Judgement:
         """Whether a step that was done at home is done, or has to be handed on: done or escalate."""

@@ -32,7 +32,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from memory.languages import ENGLISH
-from memory.postings import FIRST_CORPUS, LIVED, TRAFFIC
+from memory.postings import FIRST_CORPUS, LIVED, PRIVATE, TRAFFIC
 from memory.shapes import Shape, Vectors, Weights
 
 K1 = 0.9
@@ -73,6 +73,8 @@ def _scope(shape: Shape) -> str:
         "named": f"SELECT id AS corpus_id FROM corpora WHERE name = {who}::text",
         "all": f"SELECT {LIVED} AS corpus_id UNION ALL SELECT id FROM corpora",
     }[shape.reach]
+    if shape.private and shape.reach != "named":
+        scope += f" UNION ALL SELECT {PRIVATE}"
     return f"{scope} UNION ALL SELECT {TRAFFIC}" if shape.traffic else scope
 
 
@@ -185,7 +187,9 @@ def _semantic(shape: Shape, vectors: Vectors) -> str:
     WHERE {where} {limit})"""
 
     if shape.reach == "all" and vectors.whole:
-        arms = [by_index(f"corpus_id <> {TRAFFIC}")]
+        # The index spans the private ones, too; this is what keeps them out.
+        home = "" if shape.private else f" AND nearness.corpus_id <> {PRIVATE}"
+        arms = [by_index(f"corpus_id <> {TRAFFIC}{home}")]
         if shape.traffic:
             arms.append(exact(f"scope.corpus_id = {TRAFFIC}"))
     else:

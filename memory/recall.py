@@ -21,7 +21,7 @@ from engine.errors import InvalidInput, NotFound
 from memory import dates, lexemes, spoken
 from memory.packets import KINDS, TRAFFIC_KINDS, Kind
 from memory.places import citation
-from memory.postings import LIVED, TRAFFIC
+from memory.postings import LIVED, PRIVATE, TRAFFIC
 from memory.ranking import statement
 from memory.repeats import first_of_each
 from memory.shapes import Shape, Vectors, Weights
@@ -77,6 +77,8 @@ class Query:
     """Ask by this vector (`memory.spoken`) instead of the text's own; the text may be empty then."""
     vectors: bool = False
     """Whether the hits carry their vectors."""
+    private: bool = False
+    """Whether what must not leave the house is looked at, too; not for anybody whose words may leave it."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +197,13 @@ class Recall:
             reach={None: "worn", EVERYTHING: "all"}.get(query.corpus, "named"),  # type: ignore[arg-type]
             traffic=bool(kinds & TRAFFIC_KINDS) and query.corpus in (None, EVERYTHING),
             k=limit,
-            filtered=bool(kinds or query.since or query.until or query.min_resonance > 0),
+            # The private ones are of all kinds, in one place.
+            filtered=bool(kinds or query.since or query.until or query.min_resonance > 0 or query.private),
             vectors=made_by,
             dated=bool(days),
             weights=self._weights,
             embeddings=query.vectors,
+            private=query.private,
         )
         words, languages = lexemes.in_each_language(text)
         values: dict[str, object] = {
@@ -230,7 +234,7 @@ class Recall:
         if made_by is None or query.corpus == EVERYTHING or len(made_by.indexed) <= FEW_INDEXES:
             return made_by
         rows = await self._database.fetch(self.REACH, query.corpus, query.agent)
-        reach = {LIVED, TRAFFIC, *(int(row["corpus_id"]) for row in rows)}
+        reach = {LIVED, TRAFFIC, PRIVATE, *(int(row["corpus_id"]) for row in rows)}
         return replace(made_by, indexed=made_by.indexed & reach)
 
     def _hit(self, row: asyncpg.Record) -> Hit:

@@ -70,6 +70,8 @@ class Shape:
     weights: Weights = Weights()
     embeddings: bool = False
     """Whether the vectors of the hits are returned."""
+    private: bool = False
+    """Whether what must not leave the house is looked at; not where one corpus is named."""
     parameters: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:

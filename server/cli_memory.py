@@ -63,6 +63,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--since", help="ISO 8601 time")
     one.add_argument("--until", help="ISO 8601 time")
     one.add_argument("--why", action="store_true", help="show what each score is made of")
+    one.add_argument("--private", action="store_true", help="also what must not leave the house")
     one.add_argument("--vectors", action="store_true", help="with --json: each hit's vector, as `recall` takes it")
     one.add_argument("--json", action="store_true")
 
@@ -201,7 +202,8 @@ def _show_corpus(info: dict[str, Any]) -> None:
 def recall(home: str, given: argparse.Namespace) -> None:
     """`soul recall QUERY`."""
     arguments = {"query": " ".join(given.query), "k": given.k, "corpus": given.corpus}
-    arguments |= {"since": given.since, "until": given.until, "vectors": given.vectors}
+    arguments |= {"since": given.since, "until": given.until}
+    arguments |= {"vectors": given.vectors, "private": given.private}
     hits = _asked(home, given, "recall", arguments)
     if hits is None:
         return
