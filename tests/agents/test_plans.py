@@ -46,7 +46,8 @@ def work() -> Iterator[Path]:
 async def house_of(
     home: Path, database: Database, plan: str, says: str = "There are 318.", roots: tuple[Path, ...] = ()
 ) -> AsyncGenerator[House]:
-    model = parrot(home / "models" / "p", {"Draw": plan, "": says}, prefers=JUDGES)
+    # Said whatever word of a judge's stands among the memories that it is shown.
+    model = parrot(home / "models" / "p", {**dict.fromkeys(JUDGES, says), "Draw": plan}, prefers=JUDGES)
     async with open_house(home, database, model, roots=roots) as house:
         yield house
 
