@@ -19,7 +19,7 @@ from engine.backend import mx, on_cpu
 from engine.budget import Budget, usable
 from engine.errors import Conflict, OverBudget, SoulError
 from engine.models import check_folder
-from evolution import adapter, samples, tensors
+from evolution import adapter, holding, samples, tensors
 from evolution.adapter import Adapter
 from evolution.anchor import Report, Scope, anchor_id, write_json
 from evolution.generations import Generations, identity_of
@@ -109,7 +109,8 @@ def prepare(
     shape = budget.shape
     width = numbers.batch * min(longest, max(len(one.ids) for one in found.training))
     # Activations of a Llama-like block are some 34 hidden states a token (Korthikanti et al. 2022); logits come thrice.
-    activations = 4 * width * (34 * shape.hidden * shape.layers + 3 * shape.vocabulary)
+    held = holding.ROWS_PER_STEP * holding.LENGTH if numbers.hold else 0
+    activations = 4 * (width + held) * (34 * shape.hidden * shape.layers + 3 * shape.vocabulary)
     memory = budget.needed() + activations + 16 * numbers.rank * sum(sum(every[name].shape) for name in chosen)
     if memory > usable(budget.memory_bytes):
         raise OverBudget(
@@ -134,7 +135,8 @@ def prepare(
             tokens,
             memory,
             # 2 operations per weight forward, 2 back through the activations; the frozen weights get no gradients.
-            4 * shape.parameters * tokens / _rate(),
+            # What is held on to is read once more, without the adapters.
+            shape.parameters * (4 * tokens + 6 * held * numbers.steps) / _rate(),
             _step(folder),
         ),
     )
@@ -147,7 +149,9 @@ def dream(one: Dream, name: str, report: Report) -> Adapter:
         Conflict: an adapter of that name is there.
         SoulError: it learned nothing, or its loss was no number.
     """
-    from mlx_lm.utils import load_model
+    from mlx_lm.utils import load_model, load_tokenizer
+
+    from engine.chat import Chat
 
     target = adapter.folder_of(one.home, name)
     if target.exists():
@@ -162,7 +166,8 @@ def dream(one: Dream, name: str, report: Report) -> Adapter:
     network, _ = load_model(one.start)
     if on_cpu():
         network.set_dtype(mx.float32)  # half precision runs at a sixtieth of the speed there
-    run = Run(network, one.folder, one.numbers, one.keys)
+    starts = holding.heads(Chat(load_tokenizer(one.start), one.start.name))
+    run = Run(network, one.folder, one.numbers, one.keys, starts)
     run.resume()
     train(run, one.buffer, report)
     if run.trace.best[0] == 0:

@@ -34,6 +34,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--every", type=int, default=20, help="steps between two checkpoints")
     one.add_argument("--longest", type=int, default=1024, help="tokens of a sample; the rest is cut")
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--hold", type=float, default=5.0, help="how hard it holds on to what it begins on; 0 lets go")
     add_model(one)
     one.add_argument("--dry-run", action="store_true", help="show the plan and do nothing")
     one.add_argument("--json", action="store_true")
@@ -49,7 +50,13 @@ def dream(home: str, given: argparse.Namespace) -> None:
     from evolution.training import Numbers
 
     numbers = Numbers(
-        rank=given.rank, rate=given.rate, batch=given.batch, steps=given.steps, every=given.every, seed=given.seed
+        rank=given.rank,
+        rate=given.rate,
+        batch=given.batch,
+        steps=given.steps,
+        every=given.every,
+        seed=given.seed,
+        hold=given.hold,
     )
     folder = Path(home)
     buffer = Path(given.buffer).expanduser() if given.buffer else folder / "golden" / "training_buffer.jsonl"

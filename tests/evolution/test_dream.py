@@ -102,7 +102,8 @@ def test_a_dream_on_the_current_generation_begins_there_and_belongs_to_the_ancho
     base = dreaming / "base"
     made = integrate(dreaming, base, [making.adapter("week-1", base, 1)], Ties(), setting=str(base), report=quiet)
     Generations(dreaming).promote(made.number, unjudged=True)
-    short = ("--targets", "all-linear", "--rank", "4", "--rate", "0.003", "--steps", "2", "--every", "2", "--json")
+    short = ("--targets", "all-linear", "--rank", "4", "--rate", "0.003", "--steps", "2", "--every", "2", "--hold", "0")
+    short = (*short, "--json")
     plan = json.loads(soul(dreaming, "--on", "anchor", "--dry-run", *short)[1])
     status, out, error = soul(dreaming, "--on", "current", *short)
     assert status == 0, error
@@ -118,7 +119,7 @@ def test_a_dream_whose_loss_is_no_number_keeps_nothing_and_says_so(dreaming: Pat
     with (dreaming / "base" / "model.safetensors").open("r+b") as file:
         file.seek(-4, os.SEEK_END)
         file.write(np.float32(np.nan).tobytes())
-    status, _, error = soul(dreaming, *QUICK)
+    status, _, error = soul(dreaming, *QUICK, "--hold", "0")
     assert status == 1
     assert "no number after step 0" in error
     assert adapters.names(dreaming) == ()
