@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from engine.backend import mx, nn
 from engine.kv.tensors import replace_file
 
-ROWS = 64
+ROWS = 128
 LENGTH = 64
 """Rows of own text and tokens in each: what is written once, before the first step."""
-ROWS_PER_STEP = 4
+ROWS_PER_STEP = 8
 FILE = "own-text.npy"
 
 

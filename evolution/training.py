@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Numbers:
     every: int = 20
     """Steps between two looks at the held-out part, each with a checkpoint."""
     seed: int = 0
-    hold: float = 5.0
+    hold: float = 20.0
     """Weight of the divergence from what it begins on (`evolution.holding`), beside the loss; 0 lets go."""
 
     def __post_init__(self) -> None:
@@ -101,6 +101,11 @@ class Run:
             )
         self.optimizer = optim.Adam(learning_rate=self.numbers.rate)
         self.optimizer.init(self.network.trainable_parameters())
+
+    def begin(self, pairs: Mapping[str, Pair]) -> None:
+        """Takes the factors of a former dream, of the same rank on the same layers, to begin with."""
+        halves = ((f"{module}.lora_{half}", getattr(pair, half)) for module, pair in pairs.items() for half in "ab")
+        self.network.load_weights([(name, mx.array(value)) for name, value in halves], strict=False)
 
     def save(self) -> None:
         """One file with factors, best factors, optimiser and trace; the former one is replaced when it is whole."""

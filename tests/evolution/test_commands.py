@@ -99,7 +99,7 @@ def test_the_classic_recipe_is_taken_and_its_idle_lines_are_named(soul: Any, hom
     assert sorted(told) == [
         "colour", "dtype", "int8_mask", "models: base", "parameters.lamda", "tokenizer_source", "weight: 0.5"
     ]  # fmt: skip
-    soul("integrate", "--adapters", "week-1")
+    soul("integrate", "--adapters", "week-1", "--lambda", "0.3", "--density", "0.3")
     first, second = Generations(home).all()
     assert first.files == second.files
 

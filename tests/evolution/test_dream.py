@@ -91,7 +91,7 @@ def test_a_dream_is_planned_learns_and_survives_a_kill_to_the_same_bits(dreaming
     assert made["held_out_loss"]["after"] < made["held_out_loss"]["before"]
     assert not checkpoint.exists()
 
-    assert soul(dreaming, "--name", "at-once", *QUICK)[0] == 0
+    assert soul(dreaming, "--name", "at-once", "--on", "anchor", *QUICK)[0] == 0
     whole, resumed = weights(dreaming, "at-once"), weights(dreaming, "broken-off")
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value)

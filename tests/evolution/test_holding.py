@@ -62,7 +62,7 @@ def test_holding_on_keeps_the_rest_of_the_model_and_learns_all_the_same(tmp_path
     assert none is None
     assert near < far / 2
     assert held > free / 2 > 0
-    assert own.shape == (64, 64)
+    assert own.shape == (128, 64)
     np.testing.assert_array_equal(dreamt(tmp_path / "again", 5.0)[2], own)
 
 
