@@ -28,6 +28,7 @@ from tests.evolution.making import model, quiet
 
 SOUL = str(Path(sys.executable).parent / "soul")
 QUICK = ("--targets", "all-linear", "--rank", "8", "--rate", "0.003", "--steps", "6", "--every", "2", "--json")
+QUICK = (*QUICK, "--hold", "0")  # writing own text takes a CPU most of a minute; see test_holding
 
 
 def chats(path: Path, lines: Sequence[tuple[str, str]]) -> Path:
@@ -119,7 +120,7 @@ def test_a_dream_whose_loss_is_no_number_keeps_nothing_and_says_so(dreaming: Pat
     with (dreaming / "base" / "model.safetensors").open("r+b") as file:
         file.seek(-4, os.SEEK_END)
         file.write(np.float32(np.nan).tobytes())
-    status, _, error = soul(dreaming, *QUICK, "--hold", "0")
+    status, _, error = soul(dreaming, *QUICK)
     assert status == 1
     assert "no number after step 0" in error
     assert adapters.names(dreaming) == ()

@@ -66,6 +66,61 @@ def test_holding_on_keeps_the_rest_of_the_model_and_learns_all_the_same(tmp_path
     np.testing.assert_array_equal(dreamt(tmp_path / "again", 5.0)[2], own)
 
 
+def test_a_dream_that_holds_on_goes_on_after_a_break_to_the_same_bits(tmp_path: Path) -> None:
+    some = tuple(Sample((1, 2, 3 + at, 40, 41, 42, 43), 3) for at in range(16))
+    buffer = Buffer(some, some[:4], "sum", 0, 0)
+
+    class Broken(Exception):
+        """The process ends here."""
+
+    def work(room: Path, breaks_at: float) -> Any:
+        from evolution.training import Numbers, Run, train
+
+        def report(_detail: str, share: float | None) -> None:
+            if share == breaks_at:
+                raise Broken
+
+        run = Run(network(), room, Numbers(rank=4, rate=3e-3, steps=8, every=2), KEYS, STARTS)
+        run.resume()
+        try:
+            train(run, buffer, report)
+        except Broken:
+            return work(room, -1.0)
+        return run.pairs()
+
+    rooms = [tmp_path / name for name in ("whole", "broken")]
+    for room in rooms:
+        room.mkdir()
+    whole, broken = (
+        on_a_thread(lambda room=room, at=at: work(room, at)) for room, at in zip(rooms, (-1.0, 5 / 8), strict=True)
+    )
+    for module, pair in whole.items():
+        np.testing.assert_array_equal(broken[module].b, pair.b)
+
+
+def test_a_dream_that_goes_on_begins_with_the_former_one(tmp_path: Path) -> None:
+    def work() -> tuple[float, float]:
+        from evolution.training import Numbers, Run, train
+
+        some = tuple(Sample((1, 2, 3 + at, 40, 41, 42, 43), 3) for at in range(16))
+        buffer = Buffer(some, some[:4], "sum", 0, 0)
+        losses: list[float] = []
+        pairs: Any = None
+        for room in (tmp_path / "first", tmp_path / "second"):
+            room.mkdir()
+            run = Run(network(), room, Numbers(rank=4, rate=3e-3, steps=10, every=10, hold=0), KEYS)
+            if pairs:
+                run.begin(pairs)
+            train(run, buffer, quiet)
+            losses += [run.trace.held_out[0][1], run.trace.best[1]]
+            pairs = run.pairs()
+        return losses[2] - losses[1], losses[3] - losses[2]
+
+    apart, fall = on_a_thread(work)
+    assert apart == pytest.approx(0.0, abs=1e-5)
+    assert fall < 0
+
+
 def test_nothing_holds_before_the_first_step(tmp_path: Path) -> None:
     def work() -> float:
         from engine.backend import mx
