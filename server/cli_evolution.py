@@ -64,6 +64,10 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("one", type=int, help="a generation; 0 is the anchor")
     one.add_argument("other", type=int)
     one.add_argument("--json", action="store_true")
+    one = command(inside, "picture", generations_picture, "draw how much each generation weighs in it, layer by layer")
+    one.add_argument("number", type=int, nargs="?", help="a generation (default: the one in force)")
+    one.add_argument("--out", metavar="FILE", help="the picture, PNG (default: generations/strata.png)")
+    one.add_argument("--json", action="store_true")
 
     one = command(commands, "promote", promote, "put a generation in force (0: the anchor)")
     one.add_argument("number", type=int)
@@ -281,6 +285,21 @@ def generations_diff(home: str, given: argparse.Namespace) -> None:
         return
     rows = [(layer, f"{100 * share:.3f} %") for layer, share in found.items()]
     OUT.print(table(("tensors", "difference, of the norm"), rows) if rows else "no difference")
+
+
+def generations_picture(home: str, given: argparse.Namespace) -> None:
+    """`soul generations picture [N]`."""
+    from evolution.generations import Generations
+    from evolution.strata import draw, strata
+
+    generations = Generations(Path(home))
+    layers = strata(Path(home), generations.current() if given.number is None else given.number)
+    target = Path(given.out).expanduser() if given.out else generations.root / "strata.png"
+    draw(layers, target)
+    if given.json:
+        print_json([asdict(one) for one in layers])
+        return
+    OUT.print(f"drawn: {target}", markup=False, soft_wrap=True)
 
 
 def promote(home: str, given: argparse.Namespace) -> None:
