@@ -19,6 +19,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 if TYPE_CHECKING:
     from demo.demo import Demo
 
@@ -37,8 +39,9 @@ TOPICS = (
     ("Where does the {} lie?", "It lies in the harbour.", ("boat", "barge", "ferry", "pilot ship", "tug", "skiff")),
     ("When is the {} baked?", "It is baked at six.", ("bread", "cake", "bun", "pie", "roll", "loaf")),
 )
+console = Console(width=118, highlight=False)
 ASKED = "Where does the old boat lie?"
-NEVER_ASKED = ("old", "new", "long", "small", "blue", "white", "first", "last")
+KINDS = ("new", "long", "small", "blue", "white", "first", "last")
 
 
 def missing() -> str:
@@ -51,10 +54,7 @@ def month(seed: int = 7) -> Iterator[dict[str, object]]:
     """A question and its answer, once or twice a day, as `soul memory import` reads packets."""
     rng = random.Random(seed)
     every = [
-        (asked.format(f"{kind} {one}"), told)
-        for asked, told, things in TOPICS
-        for one in things
-        for kind in NEVER_ASKED[1:]
+        (asked.format(f"{kind} {one}"), told) for asked, told, things in TOPICS for one in things for kind in KINDS
     ]
     rng.shuffle(every)
     day = datetime(2027, 3, 1, 9, tzinfo=UTC)
@@ -93,6 +93,7 @@ def run(demo: Demo) -> None:
     """All of it, in the demo's home."""
     from evolution import probes
     from evolution.generations import Generations
+    from server.calling import call
 
     anchor = base(demo.home)
     (demo.home / "config.toml").write_text(f'model = "{anchor}"\n')
@@ -115,7 +116,12 @@ def run(demo: Demo) -> None:
         return said
 
     step("a month of exchanges", "memory", "import", str(file))
+    started = time.monotonic()
+    for one in packets:
+        if one["kind"] == "answer":
+            call(str(demo.home), "feedback", {"id": one["id"], "good": True})
     found = json.loads(demo.soul("golden", "list", "--json"))["exchanges"]
+    demo.note("the person praises them", f"{len(found)} are proposed to learn from", time.monotonic() - started)
     demo.check(len(found) >= DAYS, "what was lived is proposed")
     step("the person accepts them", "golden", "accept", "--all")
     step("clusters, drawn", "golden", "cluster")
@@ -138,24 +144,28 @@ def run(demo: Demo) -> None:
     demo.check(answer(anchor) == before, "and says what it said")
 
 
-def main() -> int:
-    """Runs it in a temporary home."""
-    from demo import Demo, console
-
+def shown(demo: Demo) -> None:
+    """Runs it in the demo's home, or says what is missing."""
     if words := missing():
         console.print(words, markup=False)
-        return 0
+        return
+    demo.home.mkdir()
+    try:
+        run(demo)
+    finally:
+        demo.soul("stop")
+
+
+def main() -> int:
+    """Runs it in a temporary home."""
+    from demo import Demo
+
     with tempfile.TemporaryDirectory(prefix="soul-demo-") as folder:
         demo = Demo(Path(folder) / "home")
-        demo.home.mkdir()
         started = time.monotonic()
-        try:
-            run(demo)
-        finally:
-            demo.soul("stop")
-    console.print(
-        f"\n{len(demo.rows)} steps in {time.monotonic() - started:.1f} s. Checks that failed: {demo.failed or 'none'}"
-    )
+        shown(demo)
+    seconds = time.monotonic() - started
+    console.print(f"\n{len(demo.rows)} steps in {seconds:.1f} s. Checks that failed: {demo.failed or 'none'}")
     return 1 if demo.failed else 0
 
 
