@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import evolving
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.exceptions import MCPError
@@ -296,6 +297,10 @@ def main() -> int:
             anyio.run(run, demo)
         finally:
             subprocess.run([SOUL, "stop"], env=demo.environment, capture_output=True, timeout=60, check=False)
+        learned = Demo(Path(folder) / "learning")
+        evolving.shown(learned)
+        demo.rows += learned.rows
+        demo.failed += learned.failed
         total = time.monotonic() - started
     table = Table(title="What the demo did", title_justify="left")
     table.add_column("step")

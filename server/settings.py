@@ -82,6 +82,7 @@ class Settings:
     evolve_power_unknown: bool = field(
         default=False, metadata={"says": "whether `soul evolve` may run where no battery tells of mains power"}
     )
+    ssh: str = field(default="ssh", metadata={"says": "the command that `soul dream --remote` connects with"})
     idle_minutes: float = field(default=30.0, metadata={"says": "without clients, then the daemon leaves; 0 = never"})
     http_host: str = field(default="127.0.0.1", metadata={"says": "address of `soul serve --http`"})
     http_port: int = field(default=8420, metadata={"says": "port of `soul serve --http`", "most": 65535})
@@ -329,6 +330,7 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "evolve_minutes": _minutes,
     "evolve_disk_gb": _gigabytes,
     "evolve_power_unknown": _flag,
+    "ssh": _text,
     "idle_minutes": _minutes,
     "http_host": _text,
     "http_port": _whole,
