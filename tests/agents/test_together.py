@@ -83,7 +83,7 @@ async def test_nobody_waits_longer_than_one_chunk(
     with tempfile.TemporaryDirectory(prefix="soul-work-") as work:
         roster(home, worker(home / "bin", 'report("final: done")'), Path(work))
         with (home / "agents.toml").open("a") as file:
-            file.write(TABLES.format(json.dumps(str(parrot(home / "models" / "other", "Nay.")))))
+            file.write(TABLES.format(json.dumps(str(parrot(home / "models" / "other", "Nay.", prefers="proceed")))))
         opening = open_house(home, database, model, engine_opener=small_chunks, roots=(Path(work),))
         async with opening as house, anyio.create_task_group() as tasks:
             await house.engine.get(60)
