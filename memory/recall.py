@@ -178,11 +178,11 @@ class Recall:
         rows, more = await self._rows(query, text, vector, query.k + SPARE_HITS if self._distinct else query.k)
         hits = [self._hit(row) for row in rows]
         if self._distinct:
-            kept = first_of_each(hits)
+            kept = first_of_each(hits, _samples(rows))
             if len(kept) < query.k and more:
                 # Copies of one text took the places of others; every candidate is looked at.
                 rows, _ = await self._rows(query, text, vector, ALL_HITS)
-                kept = first_of_each([self._hit(row) for row in rows])
+                kept = first_of_each([self._hit(row) for row in rows], _samples(rows))
             hits = kept[: query.k]
         return _within_budget(hits, query.token_budget)
 
@@ -241,6 +241,7 @@ class Recall:
         values = dict(row)
         metadata: dict[str, Any] = json.loads(values.pop("metadata"))
         embedding = values.pop("embedding")
+        del values["sample"]
         parts = ("words", "meaning", "neighbours", "borrowed", "together", "loved", "fresh", "named", "timely")
         why = Why(*(float(values.pop(name)) for name in parts))
         vector = None
@@ -272,6 +273,10 @@ class Recall:
         if name not in names:
             known = f"Known are: {', '.join(names)}." if names else "Index one first: soul corpus add NAME PATH."
             raise NotFound(f"There is no corpus {name!r}.", known)
+
+
+def _samples(rows: Sequence[asyncpg.Record]) -> list[frozenset[int]]:
+    return [frozenset(row["sample"]) for row in rows]
 
 
 def _check(query: Query, vector: NDArray[np.float32] | None) -> None:
