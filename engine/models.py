@@ -95,6 +95,7 @@ def load(
         InvalidInput: the folder, its architecture or the adapter cannot be loaded.
         OverBudget: it would cross the red line of this machine's memory.
     """
+    from engine.backend import mx, on_cpu  # isort: skip (the fast BLAS must be there before MLX)
     from mlx.utils import tree_flatten
     from mlx_lm.utils import (
         get_total_parameters,
@@ -103,8 +104,6 @@ def load(
         load_tokenizer,
         maybe_set_recommended_wired_limit,
     )
-
-    from engine.backend import mx, on_cpu
 
     check_folder(folder)
     mine = _own_notes(folder)

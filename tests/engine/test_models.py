@@ -174,6 +174,20 @@ def test_importing_the_engine_imports_nothing_heavy() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_an_engine_that_nobody_prepared_computes_with_the_fast_blas(seedling_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, anyio\n"
+        "from pathlib import Path\n"
+        "from engine.engine import Engine, EngineConfig\n"
+        "async def main():\n"
+        "    async with Engine.open(EngineConfig(Path(sys.argv[1]), model=sys.argv[2])) as engine:\n"
+        "        print('computes with', engine.status().blas)\n"
+        "anyio.run(main)\n"
+    )
+    done = python(code, str(tmp_path), str(seedling_folder))
+    assert f"computes with {preload().name}" in done.stdout, done.stderr
+
+
 def test_a_process_that_used_the_engine_ends_cleanly(seedling_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, anyio\n"
