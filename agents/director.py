@@ -117,7 +117,7 @@ class Director:
         sources = await self._nearest(task.text)
         async with self._lock:
             report(Progress("assembling the context"))
-            words = _asked(task, sources)
+            words = asked(task, sources)
             tokens = self._limits.tokens if engine.info.trained else UNTRAINED_TOKENS
             limits = TurnLimits(self._limits.steps, tokens, self._limits.seconds)
             flushed: list[Flushed] = []
@@ -178,27 +178,15 @@ class Director:
     async def review(self, order: Order, attempt: Attempt) -> Judgement:
         """Judges an outcome by the order's acceptance criteria: accept, revise or reject."""
         engine = await self._engine(JUDGING_S)
-        artifacts = "\n".join(attempt.artifacts) or "(none named)"
-        question = (
-            f"Review attempt {attempt.number} on your work order.\n\nTask: {order.task}\n"
-            f"Constraints:\n{_bullets(order.constraints)}\nAcceptance criteria:\n{_bullets(order.acceptance)}\n\n"
-            f"{fenced(shortened(attempt.outcome, REVIEW_CHARACTERS), 'outcome reported by the Hands')}\n"
-            f"{fenced(shortened(artifacts, 2_000), 'artifacts named by the Hands')}\n\n"
-            "Do the criteria hold? Answer accept, revise or reject, then why in one or two sentences."
-        )
         opening = await self._context.opening_ids(engine)
+        question = review_question(order, attempt)
         return await judge(engine, f"review {order.id}", opening, question, ("accept", "revise", "reject"))
 
     async def ratify(self, proposal: Proposal, current: str) -> Judgement:
         """Judges a proposed self: ratify or refuse."""
         engine = await self._engine(JUDGING_S)
-        question = (
-            f"Somebody ({proposal.author}) proposes a new self for you.\n\nYour self now:\n{current}\n\n"
-            f"{fenced(proposal.content, 'proposed self')}\n{fenced(proposal.reason, 'reason given')}\n\n"
-            "Would you still be yourself, honest and faithful to the person you serve? "
-            "Answer ratify or refuse, then why in one or two sentences."
-        )
         opening = await self._context.opening_ids(engine)
+        question = ratify_question(proposal, current)
         return await judge(engine, f"ratify {proposal.id}", opening, question, ("ratify", "refuse"))
 
     async def record(
@@ -241,11 +229,34 @@ def _begins(window: Window | None, held: tuple[int, ...]) -> bool:
     return window is not None and tuple(window.ids[: len(held)]) == held
 
 
+def review_question(order: Order, attempt: Attempt) -> str:
+    """What the Director is asked about an attempt; what the Hands reported stands behind the fence."""
+    artifacts = "\n".join(attempt.artifacts) or "(none named)"
+    return (
+        f"Review attempt {attempt.number} on your work order.\n\nTask: {order.task}\n"
+        f"Constraints:\n{_bullets(order.constraints)}\nAcceptance criteria:\n{_bullets(order.acceptance)}\n\n"
+        f"{fenced(shortened(attempt.outcome, REVIEW_CHARACTERS), 'outcome reported by the Hands')}\n"
+        f"{fenced(shortened(artifacts, 2_000), 'artifacts named by the Hands')}\n\n"
+        "Do the criteria hold? Answer accept, revise or reject, then why in one or two sentences."
+    )
+
+
+def ratify_question(proposal: Proposal, current: str) -> str:
+    """What the Director is asked about a proposed self, which stands behind the fence."""
+    return (
+        f"Somebody ({proposal.author}) proposes a new self for you.\n\nYour self now:\n{current}\n\n"
+        f"{fenced(proposal.content, 'proposed self')}\n{fenced(proposal.reason, 'reason given')}\n\n"
+        "Would you still be yourself, honest and faithful to the person you serve? "
+        "Answer ratify or refuse, then why in one or two sentences."
+    )
+
+
 def _bullets(lines: tuple[str, ...]) -> str:
     return "\n".join(f"- {line}" for line in lines) or "- (none)"
 
 
-def _asked(task: Task, sources: tuple[Hit, ...]) -> str:
+def asked(task: Task, sources: tuple[Hit, ...]) -> str:
+    """The user turn of a task: its words, constraints, context and the nearest memories, each in its place."""
     parts = [f"Task from {task.client}:\n{task.text}"]
     if task.constraints:
         parts.append(f"Constraints:\n{_bullets(task.constraints)}")

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "evolution": {"memory", "engine"},
     "tools": {"agents", "evolution", "memory", "engine"},
     "server": {"tools", "agents", "evolution", "memory", "engine"},
+    "training": {"agents", "memory", "engine"},
 }
 FIRST_PARTY = set(MAY_IMPORT)
 
