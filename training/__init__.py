@@ -1,1 +1,1 @@
-"""What the seedling is to be taught with. Not shipped: it needs the house's own prompts, so it stands above `agents`."""
+"""What the seedling is to be taught with. Not shipped; made of the house's own prompts, so it stands above `agents`."""

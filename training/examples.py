@@ -29,7 +29,7 @@ FACTS: dict[Split, tuple[str, ...]] = {
     "train": (
         "The {field} of {name} is {value}.",
         "{name}: {field} = {value}",
-        "For {name} we chose {value} as {field}.",,
+        "For {name} we chose {value} as {field}.",
     ),
     "held_out": ("As {field} of {name}, {value} was agreed.", "{name} has the {field} {value}."),
 }
@@ -73,7 +73,7 @@ def _hit(words: Vocabulary, prose: str) -> Hit:
     time = START + timedelta(minutes=words.rng.randrange(500_000))
     file = words.file()
     return Hit(
-        id=_uuid(words), prose=prose, kind="message", corpus=None, source=f"{file}:{words.rng.randint(1, 400)}",
+        id=_uuid(words), prose=prose, kind="note", corpus=None, source=f"{file}:{words.rng.randint(1, 400)}",
         score=0.5, semantic=None, keyword=1.0, time=time, agent="director", session="taught", sequence=0, origin="user",
         resonance=0.5, metadata={},
     )  # fmt: skip
