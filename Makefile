@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT := 1
 
-.PHONY: demo test check slow protocol bench install clean
+.PHONY: demo test check slow protocol bench scale install clean
 
 # Neither the demo nor a test may start a download of some gigabytes.
 export SOUL_DOWNLOAD := false
@@ -31,8 +31,14 @@ protocol: $(VENV)/.dev $(VENV)/.node ## the MCP conformance suite, the inspector
 bench: $(VENV)/.bench ## all benchmarks; figures and pictures go to bench/results
 	$(BIN)/python -m bench.bridge
 	$(BIN)/python -m bench.store
+	$(BIN)/python -m bench.corpora
 	$(BIN)/python -m bench.flush
+	$(BIN)/python -m bench.endurance
 	$(BIN)/python -m bench.kv
+	$(BIN)/python -m bench.calls
+
+scale: $(VENV)/.bench ## the store at 100,000 and 1,000,000 packets; HOME_FOLDER=... keeps both (some 11 GB), building takes half an hour
+	$(BIN)/python -m bench.store.scale --home $(HOME_FOLDER)
 
 install: $(VENV)/.runtime
 

@@ -8,20 +8,30 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import structlog
 
+from agents import roster
 from agents.director import Director
+from agents.dispatch import Dispatch
+from agents.household import Household
 from agents.jobs import Jobs
 from agents.orders import Orders
+from agents.outside import Outside
 from agents.pressure import PRESSURE
+from agents.runs import Runs
 from agents.toolbox import Toolbox
 from agents.turn import TurnLimits
+from engine.errors import SoulError
 
 if TYPE_CHECKING:
     from engine.engine import Engine
     from memory.memory import Memory
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,10 @@ class Agents:
     director: Director
     jobs: Jobs
     orders: Orders
+    runs: Runs
+    dispatch: Dispatch
+    outside: Outside
+    household: Household
 
     @classmethod
     @asynccontextmanager
@@ -39,17 +53,36 @@ class Agents:
         memory: Memory,
         engine: Callable[[float], Awaitable[Engine]],
         toolbox: Toolbox,
+        home: Path,
+        roots: tuple[Path, ...] = (),
         limits: TurnLimits | None = None,
         pressure: float = PRESSURE,
     ) -> AsyncGenerator[Agents]:
         """Opens them over `memory`; `engine` is asked for (with seconds to wait) when a model is needed, so
-        orders work without one. `pressure` is the share of the context at which a window is let go.
+        orders work without one. `home` holds agents.toml; Hands of ours may work under `roots` alone. `pressure` is the
+        share of the context at which a window is let go.
 
-        Jobs that ran in a daemon that is gone are marked interrupted. On leaving, running jobs are cancelled.
+        Jobs that ran in a daemon that is gone are marked interrupted, and their orders are settled. On leaving, running
+        jobs are cancelled.
         """
         async with anyio.create_task_group() as tasks:
             jobs = Jobs(memory.database, tasks)
             await jobs.recover()
-            director = Director(memory, engine, toolbox, limits or TurnLimits(), pressure)
-            yield cls(director, jobs, Orders(memory.database))
+            director = Director(memory, engine, toolbox, limits or _limits(home), pressure)
+            orders = Orders(memory.database)
+            runs = Runs(memory.database, orders)
+            outside = Outside(lambda: roster.read(home), home, roots)
+            dispatch = Dispatch(director, jobs, orders, runs, outside)
+            await dispatch.recover()
+            yield cls(director, jobs, orders, runs, dispatch, outside, Household(memory, engine, toolbox))
             tasks.cancel_scope.cancel()
+
+
+def _limits(home: Path) -> TurnLimits:
+    """The Director's limits as its table in agents.toml has them; a broken file must not keep the house shut."""
+    try:
+        spec = roster.read(home).specs.get("director")
+    except SoulError as error:
+        log.error("agents.toml cannot be used", error=str(error))
+        return TurnLimits()
+    return TurnLimits(spec.steps, spec.tokens, spec.seconds) if isinstance(spec, roster.LocalSpec) else TurnLimits()

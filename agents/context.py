@@ -1,4 +1,4 @@
-"""The Director's context by token ids: self, role and tools, notebook, window; and how it reaches the engine.
+"""An agent's context by token ids: self, role and tools, notebook, window; and how it reaches the engine.
 
 Text in the middle is never changed: a new notebook, self or outfit in mid-window is told as a delta in the next turn
 and folded into its place when the window is flushed. Knows the layout; does not know when a window is let go
@@ -49,8 +49,9 @@ class Told:
 class AgentContext:
     """One agent's context, stored in Postgres and mirrored in the engine."""
 
-    def __init__(self, agent: str, memory: Memory, toolbox: Toolbox) -> None:
+    def __init__(self, agent: str, memory: Memory, toolbox: Toolbox, role: str = ROLE) -> None:
         self.agent = agent
+        self._role = role
         self._memory = memory
         self._toolbox = toolbox
         self._window: Window | None = None
@@ -142,7 +143,7 @@ class AgentContext:
 
     async def opening_ids(self, engine: Engine) -> list[int]:
         """Ids of self, role, tools and notebook as they stand now: the start of a side context (review, ratify)."""
-        return engine.chat.opening(opening_text(await self._now(engine)), [])
+        return engine.chat.opening(opening_text(await self._now(engine), self._role), [])
 
     async def _now(self, engine: Engine) -> Told:
         current = await self._memory.selves.current()
@@ -154,7 +155,7 @@ class AgentContext:
         return Told(current.version, current.content, notebook.version, notebook.content, tuple(names), cards)
 
     def _opening(self, engine: Engine, now: Told) -> Opening:
-        text = opening_text(now)
+        text = opening_text(now, self._role)
         return Opening(
             engine.info.fingerprint,
             text,
@@ -184,10 +185,10 @@ def deltas(opening: Opening, now: Told) -> list[tuple[str, str]]:
     return [(name, text.rstrip()) for name, text in found]
 
 
-def opening_text(now: Told) -> str:
+def opening_text(now: Told, role: str = ROLE) -> str:
     """Self, role, notebook and outfit, in this order; `agents.sectors` takes it apart again."""
     return (
-        f"{now.self_text}\n\n{ROLE}\n\n{NOTEBOOK} (version {now.notebook_version})\n"
+        f"{now.self_text}\n\n{role}\n\n{NOTEBOOK} (version {now.notebook_version})\n"
         f"{now.notebook_text or '(empty)'}\n\n{OUTFIT}\n{_outfit(now) or 'none'}"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from agents.orders import CLIENT
 from memory.recall import Query
 
 if TYPE_CHECKING:
@@ -17,9 +18,17 @@ NEAREST_CHARACTERS = 300
 
 
 async def place(
-    memory: Memory, agents: Agents, task: str, constraints: Sequence[str], context: str, client: str, session: str
+    memory: Memory,
+    agents: Agents,
+    task: str,
+    constraints: Sequence[str],
+    context: str,
+    client: str,
+    session: str,
+    agent: str = CLIENT,
+    budget: dict[str, Any] | None = None,
 ) -> Order:
-    """Records an order with its embedding state and the packet that remembers it.
+    """Records an order for `agent` with its embedding state and the packet that remembers it.
 
     `embedding_state` is `{embedder, dimension, vector, nearest: [{id, source, score, prose}]}`; without an embedder
     the vector is empty and the nearest memories come by keyword.
@@ -40,7 +49,7 @@ async def place(
         *(f"Kept: {rule}" for rule in constraints),
         "The outcome says what was done, what was seen, and names what was made or changed.",
     ]
-    order = await agents.orders.add(task, constraints, context, acceptance, state, client, session)
+    order = await agents.orders.add(task, constraints, context, acceptance, state, client, session, agent, budget)
     words = "\n".join([f"Work order: {task}", *(f"- {rule}" for rule in constraints)])
     await agents.director.record(session, "order", words, client, order.id)
     return order

@@ -6,6 +6,9 @@ Knows the states and who may change them; does not judge (`agents.director` does
                         │ ▲   ──reject──▶ rejected
                   revise▼ │report
                        revise
+
+Where Soul starts the Hands itself, an order is `running` (from open or revise) until it is reported or has `failed`
+(`agents.runs`); before that, a critic may have it `rejected`.
 """
 
 from __future__ import annotations
@@ -25,17 +28,23 @@ if TYPE_CHECKING:
 
     from memory.database import Database
 
-OrderState = Literal["open", "reported", "revise", "accepted", "rejected"]
+OrderState = Literal["open", "running", "reported", "revise", "accepted", "rejected", "failed"]
 ReviewVerdict = Literal["accept", "revise", "reject"]
 
 AFTER: dict[ReviewVerdict, OrderState] = {"accept": "accepted", "revise": "revise", "reject": "rejected"}
+CLOSED = ("accepted", "rejected", "failed")
 ROUNDS = 3
 MINUTES = 30
+CLIENT = "hands"
+"""Who carries an order out where nobody else is named: the client that asked."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """One work order. `embedding_state` holds the intent's vector, the embedder's id and the nearest memories."""
+    """One work order. `embedding_state` holds the intent's vector, the embedder's id and the nearest memories.
+
+    `agent` carries it out; `why` says why it was closed without a verdict.
+    """
 
     id: UUID
     task: str
@@ -48,6 +57,8 @@ class Order:
     client: str
     session: str
     created: datetime
+    agent: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -68,16 +79,19 @@ class Attempt:
 class Orders:
     """All work orders, in Postgres."""
 
-    ADD = """INSERT INTO orders (id, task, constraints, context, acceptance, embedding_state, budget, client, session)
-             VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9)
+    ADD = """INSERT INTO orders
+             (id, task, constraints, context, acceptance, embedding_state, budget, client, session, agent)
+             VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9, $10)
              ON CONFLICT (id) DO NOTHING"""
     COLUMNS = """id, task, constraints, context, acceptance, embedding_state::text AS embedding_state,
-                 budget::text AS budget, state, client, session, created"""
+                 budget::text AS budget, state, client, session, created, agent, why"""
+    UNCLOSED = "state IN ('open', 'running', 'reported', 'revise')"
     GET = f"SELECT {COLUMNS} FROM orders WHERE id = $1"
-    UNFINISHED = f"SELECT {COLUMNS} FROM orders WHERE state IN ('open', 'reported', 'revise') ORDER BY created"
+    UNFINISHED = f"SELECT {COLUMNS} FROM orders WHERE {UNCLOSED} ORDER BY created"
     RECENT = f"SELECT {COLUMNS} FROM orders ORDER BY created DESC LIMIT $1"
-    LOCKED = "SELECT state, budget::text AS budget FROM orders WHERE id = $1 FOR UPDATE"
+    LOCKED = "SELECT state, agent, budget::text AS budget FROM orders WHERE id = $1 FOR UPDATE"
     STATE = "UPDATE orders SET state = $2 WHERE id = $1"
+    REFUSE = "UPDATE orders SET state = 'rejected', why = $2 WHERE id = $1 AND state = 'open'"
     ATTEMPTS = """SELECT work_order, number, outcome, artifacts, reporter, reported, verdict, why, decided_by
                   FROM order_attempts WHERE work_order = $1 ORDER BY number"""
     REPORT = """INSERT INTO order_attempts (work_order, number, outcome, artifacts, reporter)
@@ -97,10 +111,11 @@ class Orders:
         embedding_state: dict[str, Any],
         client: str,
         session: str,
+        agent: str = CLIENT,
+        budget: dict[str, Any] | None = None,
     ) -> Order:
-        """Records a new open order."""
+        """Records a new open order for `agent`. `budget` has `minutes` and `rounds`."""
         id = uuid7()
-        budget = {"minutes": MINUTES, "rounds": ROUNDS}
         await self._database.execute(
             self.ADD,
             id,
@@ -109,9 +124,10 @@ class Orders:
             context,
             list(acceptance),
             json.dumps(embedding_state),
-            json.dumps(budget),
+            json.dumps(budget or {"minutes": MINUTES, "rounds": ROUNDS}),
             client,
             session,
+            agent,
         )
         return await self.get(id)
 
@@ -123,7 +139,7 @@ class Orders:
         return _order(row)
 
     async def unfinished(self) -> list[Order]:
-        """Orders that are open, reported or to be revised, oldest first."""
+        """Orders that are not closed, oldest first."""
         return [_order(row) for row in await self._database.fetch(self.UNFINISHED)]
 
     async def recent(self, limit: int = 20) -> list[Order]:
@@ -134,6 +150,11 @@ class Orders:
         """All reports on one order, in order."""
         rows = await self._database.fetch(self.ATTEMPTS, id)
         return [_attempt(row) for row in rows]
+
+    async def refuse(self, id: UUID, why: str) -> Order:
+        """Closes an order that was not begun, because of what a critic found."""
+        await self._database.execute(self.REFUSE, id, why)
+        return await self.get(id)
 
     async def report(self, id: UUID, outcome: str, artifacts: Sequence[str], reporter: str) -> Attempt:
         """Records an outcome. The same outcome again, while no review has come, is the same attempt.
@@ -148,8 +169,10 @@ class Orders:
             if row is None:
                 raise NotFound(f"There is no work order {id}.", "`status` lists the unfinished ones.")
             attempts = await connection.fetch(self.ATTEMPTS, id)
-            if row["state"] in ("accepted", "rejected"):
+            if row["state"] in CLOSED:
                 raise Conflict(f"Work order {id} is closed: {row['state']}.", "Ask for a new order if more is to do.")
+            if row["agent"] != CLIENT:
+                raise Conflict(f"Work order {id} is carried out by {row['agent']}.", "Leave the report to it.")
             if row["state"] == "reported":
                 if attempts[-1]["outcome"] == outcome:
                     return attempts[-1]["number"]
@@ -157,13 +180,19 @@ class Orders:
                     f"Attempt {attempts[-1]['number']} on work order {id} is waiting for its review.",
                     "Wait for the verdict, or report that same outcome again to ask for it.",
                 )
-            number = len(attempts) + 1
-            await connection.execute(self.REPORT, id, number, outcome, list(artifacts), reporter)
-            await connection.execute(self.STATE, id, "reported")
-            return number
+            return await self.add_attempt(connection, id, outcome, artifacts, reporter)
 
         number = await self._database.run(work)
         return (await self.attempts(id))[number - 1]
+
+    async def add_attempt(
+        self, connection: asyncpg.Connection, id: UUID, outcome: str, artifacts: Sequence[str], reporter: str
+    ) -> int:
+        """Writes the next attempt and makes the order `reported`, in the caller's transaction; its number."""
+        number = len(await connection.fetch(self.ATTEMPTS, id)) + 1
+        await connection.execute(self.REPORT, id, number, outcome, list(artifacts), reporter)
+        await connection.execute(self.STATE, id, "reported")
+        return number
 
     async def decide(self, id: UUID, verdict: ReviewVerdict, why: str, by: str) -> tuple[Order, Attempt]:
         """Gives the waiting attempt its verdict. A revision beyond the order's rounds closes it as rejected.

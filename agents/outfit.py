@@ -18,10 +18,7 @@ SKIPPED_SHOWN = 5
 
 def card(info: CorpusInfo) -> str:
     """What the corpus is, how fresh, its main terms, and what was left out."""
-    lines = [
-        f"{info.name}: {info.files} files, {info.chunks} passages, {info.bytes / 1e6:.1f} MB from {info.path}",
-        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
-    ]
+    lines = _head(info, f"{info.bytes / 1e6:.1f} MB, {_origin(info)}")
     if info.owed:
         lines.append(f"{info.owed} passages are searchable by keyword only; their vectors follow")
     if info.terms:
@@ -35,15 +32,28 @@ def card(info: CorpusInfo) -> str:
 
 def worn(info: CorpusInfo, count: Callable[[str], int], budget: int = CARD_TOKENS) -> str:
     """The card as an agent sees it: without what was skipped, and with as many terms as `budget` tokens hold."""
-    lines = [
-        f"{info.name}: {info.files} files, {info.chunks} passages, from {info.path}",
-        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
-    ]
-    terms = list(info.terms)
-    while terms:
-        made = "\n".join([*lines, f"main terms: {', '.join(terms)}"])
+    lines = _head(info, _origin(info))
+    for terms in range(len(info.terms), 0, -1):
+        made = "\n".join([*lines, f"main terms: {', '.join(info.terms[:terms])}"])
         if count(made) <= budget:
             return made
-        terms.pop()
-    made = "\n".join(lines)
-    return made if count(made) <= budget else info.name
+    # Folders or a path may be as long as they like; the name is what tools are called with.
+    while len(lines) > 1 and count("\n".join(lines)) > budget:
+        lines.pop()
+    return "\n".join(lines) if count("\n".join(lines)) <= budget else info.name
+
+
+def _head(info: CorpusInfo, origin: str) -> list[str]:
+    lines = [
+        f"{info.name}: {info.files} files, {info.chunks} passages, {origin}",
+        f"indexed {info.indexed:%Y-%m-%d %H:%M}" if info.indexed else "not indexed yet",
+    ]
+    if info.kinds:
+        lines.append(f"kinds: {', '.join(info.kinds)}")
+    if info.sources:
+        lines.append(f"in: {', '.join(info.sources)}")
+    return lines
+
+
+def _origin(info: CorpusInfo) -> str:
+    return f"from {info.path}" if info.path else "imported"

@@ -32,6 +32,8 @@ PRESSURE = 0.95
 """Share of the context at which the window is let go."""
 REWRITE_SHARE = 8
 """A rewritten notebook takes at most one token in so many of the context, however large its budget."""
+LEAST_REWRITE = 256
+"""Tokens that are always kept free for it; mostly there are more, since a turn asks for room for its longest answer."""
 DRAFTS = 4
 """Drafts in one flush: a notebook that somebody writes meanwhile makes the draft stale."""
 REPORT_WORDS = "letting go of the window"
@@ -75,12 +77,15 @@ class Pressure:
         return max(64, min(self._memory.notebook.budget, engine.info.context_tokens // REWRITE_SHARE))
 
     def reserved(self, engine: Engine) -> int:
-        """Tokens kept free for the rewrite: the request and the new notebook."""
-        budget = self.rewrite_tokens(engine)
-        return len(engine.chat.turn("user", rewriting.request(budget))) + budget + MARGIN
+        """Tokens kept free for the rewrite: the request and the shortest notebook that is worth asking for."""
+        return self._asking(engine) + min(LEAST_REWRITE, self.rewrite_tokens(engine))
+
+    def _asking(self, engine: Engine) -> int:
+        return len(engine.chat.turn("user", rewriting.request(self.rewrite_tokens(engine)))) + MARGIN
 
     def limit(self, engine: Engine) -> int:
-        """Tokens that window and opening may have together: the share, or less where the rewrite needs more room."""
+        """Tokens that window and opening may have together: the share, or less in a context so small (below about
+        9,000 tokens) that the rest is too little for a rewrite."""
         context = engine.info.context_tokens
         return min(int(context * self.share), context - self.reserved(engine))
 
@@ -174,6 +179,7 @@ class Pressure:
         """The Director's rewrite, or the digest; recorded before anything is done with it."""
         notebook = await self._memory.notebook.current()
         budget = self.rewrite_tokens(engine)
+        room = engine.info.context_tokens - self._held(engine) - self._asking(engine)
         text, author, why = "", f"director ({engine.info.name})", ""
         if not self._context.window.turns:
             return await self._memory.flushes.drafted(flush, notebook.version, notebook.content, notebook.author, "")
@@ -181,11 +187,11 @@ class Pressure:
             why = "the model is an untrained stand-in"
         elif stale:
             why = "somebody wrote the notebook while the Director did"
-        elif self._held(engine) + self.reserved(engine) - MARGIN > engine.info.context_tokens:
+        elif room < min(LEAST_REWRITE, budget):
             why = "the window left no room for the Director's rewrite"
         else:
             report(Progress(f"{REPORT_WORDS}: rewriting the notebook"))
-            draft = await rewriting.rewrite(engine, self._context, budget, self._seconds, report)
+            draft = await rewriting.rewrite(engine, self._context, min(budget, room), self._seconds, report)
             text, why = draft.text, f"the Director's rewrite {draft.fault}" if draft.fault else ""
         if why:
             report(Progress(f"{REPORT_WORDS}: digest without a model, {why}"))

@@ -6,27 +6,38 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import SoulError
+from engine.errors import InvalidInput, SoulError
 
 
 @dataclass(frozen=True)
 class AgentTool:
     """One callable tool.
 
-    `schema` is the JSON schema of the arguments; `call` takes them and returns the tool's text, or raises a SoulError.
+    `schema` is the JSON schema of the arguments; `call` takes them and the agent's name, and returns the tool's text or
+    raises a SoulError.
     """
 
     name: str
     description: str
     schema: Mapping[str, Any]
-    call: Callable[[dict[str, Any]], Awaitable[str]]
+    call: Callable[[dict[str, Any], str], Awaitable[str]]
 
 
 class Toolbox:
     """The tools of one agent, by name."""
 
-    def __init__(self, tools: Sequence[AgentTool] = ()) -> None:
+    def __init__(self, tools: Sequence[AgentTool] = (), agent: str = "director") -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self._agent = agent
+
+    def of(self, agent: str, names: Sequence[str]) -> Toolbox:
+        """The named tools in the hands of another agent; InvalidInput for one that there is not."""
+        for name in names:
+            if name not in self._tools:
+                raise InvalidInput(
+                    f"The agent {agent} asks for a tool {name!r}.", f"In agents.toml use: {', '.join(self._tools)}."
+                )
+        return Toolbox([self._tools[name] for name in names], agent)
 
     @property
     def functions(self) -> list[dict[str, Any]]:
@@ -45,6 +56,6 @@ class Toolbox:
         if tool is None:
             return f"There is no tool {name!r}. Tools: {', '.join(self._tools) or 'none'}.", False
         try:
-            return await tool.call(arguments), True
+            return await tool.call(arguments, self._agent), True
         except SoulError as error:
             return str(error), False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from agents.context import AgentContext
@@ -142,7 +143,9 @@ class Turn:
 
     async def _reply(self) -> Finished:
         ids = [*await self._context.missing(self._engine), *self._engine.chat.reply_start()]
-        sampling = Sampling(max_tokens=self._limits.tokens)
+        # In a thread: the first grammar of a model takes apart its vocabulary.
+        calls = await anyio.to_thread.run_sync(self._engine.chat.call_grammar, self._toolbox.functions)
+        sampling = Sampling(max_tokens=self._limits.tokens, calls=calls)
         async for event in self._engine.generate(self._context.agent, ids, sampling):
             match event:
                 case Prefill(done, total):
@@ -161,7 +164,7 @@ class Turn:
     async def _commit_reply(self, finished: Finished, kind: str, prose: str) -> None:
         chat = self._engine.chat
         ids = (*chat.reply_start(), *finished.ids, *chat.reply_end(finished.ids))
-        packet = self._make(kind, prose or "(an empty reply)", "director")
+        packet = self._make(kind, prose or "(an empty reply)", self._context.agent)
         await self._context.commit([WindowTurn("assistant", finished.text, ids, packet.id)], [packet])
 
     async def _call(self, name: str, arguments: dict[str, Any], signature: str, repeated: bool) -> None:
@@ -177,7 +180,7 @@ class Turn:
     async def _commit_result(self, name: str, result: str, ok: bool, call: str = "") -> None:
         shown = fenced(shortened(result, RESULT_CHARACTERS), f"tool {name}" + ("" if ok else ", error"))
         ids = tuple(self._engine.chat.turn("tool", shown, name))
-        packets = [self._make("call", call, "director")] if call else []
+        packets = [self._make("call", call, self._context.agent)] if call else []
         packets.append(self._make("result", result or "(nothing)", f"tool:{name}", {"ok": ok}))
         await self._context.commit([WindowTurn("tool", shown, ids, packets[-1].id, name)], packets)
 

@@ -29,6 +29,18 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 SOUL = Path(sys.executable).parent / "soul"
+CONTEXT = 4096
+"""Small, so that a window is soon full."""
+FACTS = (
+    "We decided that the archive moves to Lyon on 2027-03-01.",
+    "Ada prefers the blue binding; the printer is called Otto Kern.",
+    "The budget is 4,200 euros, and the deadline is Friday, 2026-12-18.",
+    "Remember that the keys are with Mr Brandt, never with the caretaker.",
+    "It was agreed to scan all 318 letters before anything is packed.",
+    "The insurance must be signed until 2027-01-15; it is still open who signs.",
+)
+MATERIAL = 800
+"""Characters that come with each of them, to be read once."""
 console = Console(width=118, highlight=False)
 
 
@@ -42,7 +54,12 @@ class Demo:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "SOUL_HOME": str(self.home), "SOUL_DOWNLOAD": "false"}
+        return {
+            **os.environ,
+            "SOUL_HOME": str(self.home),
+            "SOUL_DOWNLOAD": "false",
+            "SOUL_CONTEXT_TOKENS": str(CONTEXT),
+        }
 
     def soul(self, *arguments: str) -> str:
         """Runs one `soul` command of the person; its output."""
@@ -181,6 +198,50 @@ async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict
     demo.check(cached > 0, "the Director's context outlived the kill")
 
 
+async def pressure(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
+    """Fills the window until it is let go, and shows what was kept of it."""
+    console.print(f"\n    Now the window of {CONTEXT:,} tokens is filled until the pressure comes.", style="dim")
+    material = (ROOT / "docs" / "kv-caches.md").read_text()
+    heard: list[str] = []
+
+    async def progress(_done: float, _total: float | None, message: str | None) -> None:
+        if message and message.startswith("letting go") and message not in heard:
+            heard.append(message)
+
+    within: list[str] = []  # what was told since the window was last let go
+    gone: list[str] = []
+    answer = ""
+    for number, fact in enumerate(FACTS):
+        share = material[number * MATERIAL : (number + 1) * MATERIAL]
+        heard.clear()
+        answer, seconds = await call(client, "invoke_agent", progress, task=fact, context=share, wait_s=120)
+        seen = json.loads(demo.soul("window", "--json"))
+        filled = round(30 * seen["tokens"] / seen["context_tokens"])
+        bar = "█" * filled + "·" * (30 - filled)
+        came = ", after the window was let go" if heard else ""
+        demo.note(f"tell it, {number + 1} of at most {len(FACTS)}", f"{bar} {seen['tokens']:,} tokens{came}", seconds)
+        if heard and within:
+            gone = within
+            break
+        within = [fact] if heard else [*within, fact]
+    if not gone:
+        demo.check(False, "the pressure came")
+        return
+    for stage in heard:
+        console.print(f"    {clip(stage, 110)}", style="dim", markup=False)
+    words = [line for line in answer.splitlines() if "window was let go" in line]
+    console.print(f"    {clip(' '.join(words), 400)}", style="dim", markup=False)
+    notebook = demo.soul("notebook", "show")
+    kept = [fact for fact in gone if fact in notebook]
+    demo.note("what the notebook kept", f"{len(kept)} of {len(gone)} things told, word for word", 0.0)
+    for line in notebook.splitlines():
+        console.print(f"    │ {clip(line, 106)}", style="cyan", markup=False)
+    demo.check(bool(kept), "the notebook keeps what was told")
+    answer, seconds = await call(client, "recall", query=gone[0], k=2, kind="said")
+    demo.note("and what left the window", clip(", ".join(sources(answer))), seconds)
+    demo.check(gone[0] in answer, "what left the window is in memory")
+
+
 async def run(demo: Demo) -> None:
     async def call(client: Client, name: str, progress: Any = None, /, **arguments: Any) -> tuple[str, float]:
         started = time.monotonic()
@@ -217,6 +278,7 @@ async def run(demo: Demo) -> None:
             time.monotonic() - started,
         )
         await after(demo, client, call, kept)
+        await pressure(demo, client, call)
 
 
 def main() -> int:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from engine.errors import InvalidInput
 from engine.template import Template, Vocabulary
+
+if TYPE_CHECKING:
+    from engine.grammar import CallGrammar, Grammars
 
 Role = Literal["user", "tool", "assistant"]
 
@@ -57,6 +60,7 @@ class Chat:
         thought = tokenizer.think_start_tokens
         self._begins_thinking = bool(thought) and tokenizer.rfind_think_start(self.reply_start()) >= 0
         self.stop_ids: frozenset[int] = frozenset(tokenizer.eos_token_ids) | self._template.closing_ids
+        self._grammars: Grammars | None = None
 
     def count(self, text: str) -> int:
         """How many tokens `text` is, as plain text."""
@@ -148,6 +152,17 @@ class Chat:
         if not calls and not errors and (bare := _bare_call(plain, tools)):
             return Reply("", (bare,), (), thinking)
         return Reply(plain, tuple(calls), tuple(errors), thinking)
+
+    def call_grammar(self, tools: Sequence[dict[str, Any]], *, required: bool = False) -> CallGrammar | None:
+        """What keeps the calls of a reply valid (`Sampling.calls`), or None for a model that writes them otherwise.
+
+        The first one takes up to a second for a large vocabulary; the same tools get the same one again.
+        """
+        if self._grammars is None:
+            from engine.grammar import Grammars
+
+            self._grammars = Grammars(self._tokenizer, self.stop_ids)
+        return self._grammars.calls(tools, required=required)
 
     def _open_thought(self, sampled: Sequence[int]) -> list[int]:
         """The ids that end a thought which broke off, so that what follows is not taken for more of it."""

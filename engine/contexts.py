@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
 from engine.backend import mx
@@ -37,7 +38,9 @@ class Context:
     """One entry per layer, as the model's family makes them; None when nothing is computed."""
     cached: int = 0
     busy: bool = False
-    """A request is running on it; nobody else may change it."""
+    """A request is running on it, or the engine is changing it; nobody else may."""
+    changed: anyio.Event | None = None
+    """Set when the change that the engine is making is done; None while it makes none."""
     used: int = 0
     """When it was last used, in requests since the engine opened."""
     lent: bool = False

@@ -7,31 +7,28 @@ ids and get ids, text and numbers. Importing this module imports no MLX.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 import structlog
 
 from engine.admission import Admission
-from engine.budget import machine_memory
 from engine.compute import ComputeThread
-from engine.errors import Conflict, InvalidInput, NotFound, OverBudget, SoulError, Unavailable
+from engine.config import EngineConfig
+from engine.ending import Ending, in_words
+from engine.errors import Conflict, InvalidInput, NotFound
 from engine.events import ContextStatus, EngineStatus, Event, Finished, ModelInfo, Prefill, Token
-from engine.kv.form import BLOCK, KvChoice
+from engine.hot import HotSet
+from engine.opening import Report, find_model, form_of
 from engine.sampling import Sampling
 
 if TYPE_CHECKING:
-    from anyio.streams.memory import MemoryObjectSendStream
-
     from engine.chat import Chat
     from engine.contexts import Context
     from engine.kv.families import Family
-    from engine.kv.form import Form
     from engine.kv.store import Store
     from engine.models import Loaded
     from engine.runs import Generation, Model
@@ -39,39 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "EngineConfig", "EngineStatus", "Event", "Finished", "ModelInfo", "Prefill", "Sampling", "Token"]
 
 log = structlog.get_logger()
-
-Report = Callable[[str, float | None], None]
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """What to load and how. Models lie below `home / "models"`."""
-
-    home: Path
-    model: str | None = None
-    """A folder, a hub name, `seedling`, or None: the best on disk, else a recommended download, else the seedling."""
-    adapter: Path | None = None
-    """A LoRA folder (adapter_config.json, adapters.safetensors) to lay over the model."""
-    download: bool = True
-    """Whether the network may be used."""
-    prefill_chunk: int = 512
-    """Tokens per prefill step."""
-    context_tokens: int | None = None
-    """A cap on contexts; without it the model's own context or what the memory allows, whichever is smaller."""
-    memory_bytes: int | None = None
-    """What to take for the machine's memory instead of its RAM."""
-    hub_endpoint: str | None = None
-    """Another hub than the public one."""
-    kv_format: KvChoice | None = None
-    """How caches are kept, in memory and on disk; None: `k8v4`, or `exact` where the head size forbids it."""
-    hot_contexts: int = 3
-    """How many idle contexts keep their cache in memory; the others come back from disk."""
-    hot_bytes: int | None = None
-    """Bytes of memory for the caches of idle contexts; None: only the budget limits them."""
-    kv_disk_bytes: int = 20 * 10**9
-    """Bytes of disk for all saved contexts together; the longest unused ones go first."""
-    persist: bool = True
-    """Whether contexts outlive the process, below `home / "kv"`."""
 
 
 class Engine:
@@ -102,11 +66,11 @@ class Engine:
             chunk=config.prefill_chunk,
             family=family,
         )
-        self._config = config
         self._admission = Admission(loaded.info, loaded.memory_bytes, family.token_bytes(loaded.info))
         self.store: Store = store
         """The contexts on disk."""
         self._contexts: dict[str, Context] = store.contexts
+        self._hot = HotSet(compute, store, self._admission, config)
         self._generations: dict[str, Generation] = {}
         self._requests = 0
         self._prefill_rate: float | None = None
@@ -135,7 +99,7 @@ class Engine:
 
         compute.start()
         try:
-            folder = await _find(config, told)
+            folder = await find_model(config, told)
             engine = await compute.call(lambda: cls._load(compute, config, folder, told))
             await engine.store.open()
             try:
@@ -165,7 +129,7 @@ class Engine:
             report=report,
             kv=config.kv_format or "k8v4",
         )
-        family = family_of(loaded.network, _form(config.kv_format, loaded.info.head_dim))
+        family = family_of(loaded.network, form_of(config.kv_format, loaded.info.head_dim))
         log.info("kv_strategy", strategy=family.strategy, joint=family.joint)
         chat = Chat(loaded.tokenizer, loaded.info.name)
         store = Store(
@@ -185,18 +149,18 @@ class Engine:
         from engine.contexts import common_prefix
 
         self._admission.ids(ids)
-        old = self._contexts.get(context)
-        if old is None:
+        try:
+            old = await self._idle(context)
+        except NotFound:
             self._contexts[context] = self.store.new_context(context, ids, lasting)
             return
-        self._idle(context)
         shared = common_prefix(old.ids, ids)
 
         def replace() -> None:
             old.cut(shared)
             old.ids[:] = ids
 
-        await self._changing(old, replace)
+        await self._hot.change(old, replace)
 
     def ids(self, context: str) -> tuple[int, ...]:
         """All ids of a context, prompt and sampled. Raises NotFound."""
@@ -209,20 +173,20 @@ class Engine:
     async def append(self, context: str, ids: Sequence[int]) -> None:
         """Adds ids to the truth; they are computed with the next `generate`."""
         self._admission.ids(ids)
-        found = self._idle(context)
+        found = await self._idle(context)
         self._admission.length(found, len(ids))
         found.ids.extend(ids)
 
     async def truncate(self, context: str, length: int) -> None:
         """Cuts the context back to its first `length` ids, and its cache with it."""
-        found = self._idle(context)
+        found = await self._idle(context)
         if not 0 <= length <= len(found.ids):
             raise InvalidInput(
                 f"The context {context} has {len(found.ids)} ids and cannot be cut to {length}.",
                 f"Give a length from 0 to {len(found.ids)}.",
             )
 
-        await self._changing(found, lambda: found.cut(length))
+        await self._hot.change(found, lambda: found.cut(length))
 
     async def drop(self, context: str) -> None:
         """Forgets a context, in memory and on disk; one that does not exist is no error.
@@ -231,8 +195,8 @@ class Engine:
         """
         if context not in self._contexts:
             return
-        found = self._idle(context)
-        await self._changing(found, found.drop_cache)
+        found = await self._idle(context)
+        await self._hot.change(found, found.drop_cache)
         self._contexts.pop(context, None)
         await self.store.forget(found)
 
@@ -263,17 +227,16 @@ class Engine:
         from engine.runs import Generation
 
         self._admission.ids(ids)
-        found = self._idle(context)
+        found = await self._idle(context)
         self._admission.length(found, len(ids) + min(sampling.max_tokens, 1))
         if not found.ids and not ids:
             raise InvalidInput(f"The context {context} is empty.", "Give at least one id to answer to.")
-        await self._make_room(found, len(found.ids) + len(ids) + sampling.max_tokens)
-        self._idle(context)
+        await self._hot.make_room(found, len(found.ids) + len(ids) + sampling.max_tokens)
+        await self._idle(context)
         found.ids.extend(ids)
         self._take(found)
-        await self._warm(found)
         send, receive = anyio.create_memory_object_stream[Event](math.inf)
-        ending = _Ending(found, send, self.store.save_soon)
+        ending = Ending(found, send, self.store.save_soon)
         run = Generation(
             self._model,
             found,
@@ -282,13 +245,22 @@ class Engine:
             record=lambda: self.store.record(found),
             settled=lambda error, finished: self._compute.loop.call(ending.settle, error, finished),
         )
+        # Known before anything is loaded, so that it can be cancelled meanwhile.
         self._generations[context] = run
-        self._compute.submit(run)
+        try:
+            await self._hot.warm(found)
+            self._compute.submit(run)
+        except BaseException:
+            del self._generations[context]
+            found.busy = False
+            send.close()
+            receive.close()
+            raise
         try:
             async for event in receive:
                 yield event
             if ending.error is not None:
-                raise _in_words(ending.error)
+                raise in_words(ending.error)
         finally:
             run.cancelled = True
             with anyio.CancelScope(shield=True):
@@ -311,16 +283,16 @@ class Engine:
             raise InvalidInput("There is nothing to choose among.", "Give at least one option, none of them empty.")
         for part in (ids, *options):
             self._admission.ids(part)
-        found = self._idle(context)
+        found = await self._idle(context)
         longest = max(len(option) for option in options)
         self._admission.length(found, len(ids) + longest)
         if not found.ids and not ids:
             raise InvalidInput(f"The context {context} is empty.", "Give at least one id to continue.")
-        await self._make_room(found, len(found.ids) + len(ids) + longest)
-        self._idle(context)
+        await self._hot.make_room(found, len(found.ids) + len(ids) + longest)
+        await self._idle(context)
         self._take(found)
-        await self._warm(found)
-        ending = _Ending(found)
+        await self._hot.warm(found)
+        ending = Ending(found)
         weights: list[float] = []
         run = Choice(
             self._model,
@@ -338,7 +310,7 @@ class Engine:
             with anyio.CancelScope(shield=True):
                 await ending.done.wait()
         if ending.error is not None:
-            raise _in_words(ending.error)
+            raise in_words(ending.error)
         return weights
 
     def status(self) -> EngineStatus:
@@ -383,8 +355,12 @@ class Engine:
             raise NotFound(f"The engine has no context named {context}.", "Start it first.")
         return found
 
-    def _idle(self, context: str) -> Context:
+    async def _idle(self, context: str) -> Context:
+        """The context, with no request on it. What the engine itself does, such as freeing its cache, is waited for."""
         found = self._of(context)
+        while found.changed is not None:
+            await found.changed.wait()
+            found = self._of(context)
         if found.busy:
             raise Conflict(
                 f"The context {context} is at work already.", "Wait for its answer, cancel it, or use another context."
@@ -395,155 +371,3 @@ class Engine:
         self._requests += 1
         found.used = self._requests
         found.busy = True
-
-    async def _changing(self, found: Context, change: Callable[[], None]) -> None:
-        """Changes an idle context on the compute thread, and lets nobody else in meanwhile."""
-        found.busy = True
-        try:
-            with anyio.CancelScope(shield=True):
-                await self._compute.call(change)
-        finally:
-            found.busy = False
-
-    async def _make_room(self, found: Context, tokens: int) -> None:
-        """Frees caches of idle contexts until this one's fits; their ids stay, and are computed again when needed."""
-        others = [context for context in self._contexts.values() if context is not found]
-        for context in [*self._admission.room(tokens, others), *self._surplus(found)]:
-            if not context.busy and context.cache is not None:
-                log.info("cache_freed", context=context.name, bytes=context.kv_bytes)
-                await self._changing(context, context.drop_cache)
-
-    def _surplus(self, found: Context) -> list[Context]:
-        """Idle contexts beyond those that may stay in memory beside `found`, longest unused first.
-
-        One whose last turn is still being written stays until it is.
-        """
-        hot = [one for one in self._contexts.values() if one is not found and one.cache is not None and not one.busy]
-        hot.sort(key=lambda context: context.used)
-        limit = self._config.hot_bytes
-        held = sum(context.kv_bytes for context in hot)
-        surplus: list[Context] = []
-        count = len(hot)
-        for context in hot:
-            if count < self._config.hot_contexts and (limit is None or held <= limit):
-                break
-            if context.journal is None or self.store.is_saved(context):
-                surplus.append(context)
-                count -= 1
-                held -= context.kv_bytes
-        return surplus
-
-    async def _warm(self, found: Context) -> None:
-        """Loads what is on disk, or shares what another context has in memory, when nothing is computed yet.
-
-        The others' decode steps go on meanwhile. Frees the context again when the caller leaves.
-        """
-        try:
-            if found.cache is None and len(found.ids) > 1:
-                donor, blocks = self._donor(found)
-                on_disk = await self.store.load(found, blocks * BLOCK)
-                if not on_disk and donor is not None:
-                    await self._borrow(found, donor, blocks)
-        except BaseException:
-            found.busy = False
-            raise
-
-    def _donor(self, found: Context) -> tuple[Context | None, int]:
-        """The hot context that shares the longest run of whole blocks, and how many they are."""
-        from engine.contexts import common_prefix
-
-        if not self._model.family.in_blocks:
-            return None, 0
-        best: Context | None = None
-        most = 0
-        for other in self._contexts.values():
-            if other is found or other.cache is None:
-                continue
-            same = min(common_prefix(other.ids, found.ids), other.cached, len(found.ids) - 1)
-            blocks = min(same // BLOCK, max(0, other.cached - 1) // BLOCK)
-            if blocks > most:
-                best, most = other, blocks
-        return best, most
-
-    async def _borrow(self, found: Context, donor: Context, blocks: int) -> None:
-        from engine.contexts import lend
-        from engine.kv.loading import Restored
-
-        ids = found.ids[: blocks * BLOCK]
-        pieces = await self._compute.call(lambda: lend(donor, ids))
-        found.restored = Restored({piece.start: piece for piece in pieces})
-        if pieces:
-            log.info("prefix_shared", context=found.name, of=donor.name, tokens=blocks * BLOCK)
-
-
-class _Ending:
-    """The end of a request, as the event loop sees it: one callback frees the context and hands out the last event.
-
-    In one, so that a caller who has the last event finds the context free, even when it does not close its iterator.
-    """
-
-    def __init__(
-        self,
-        context: Context,
-        stream: MemoryObjectSendStream[Event] | None = None,
-        after: Callable[[Context], None] = lambda _: None,
-    ) -> None:
-        self._context = context
-        self._stream = stream
-        self._after = after
-        self.done = anyio.Event()
-        self.error: Exception | None = None
-
-    def settle(self, error: Exception | None, finished: Finished | None = None) -> None:
-        self.error = error
-        self._context.busy = False
-        if self._stream is not None:
-            if finished is not None:
-                self._stream.send_nowait(finished)
-            self._stream.close()
-        self.done.set()
-        self._after(self._context)
-
-
-def _in_words(error: Exception) -> SoulError:
-    """What a step on the compute thread raised, as fact and remedy."""
-    if isinstance(error, SoulError):
-        return error
-    if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error).lower():
-        return OverBudget(
-            f"Memory ran out while computing: {error}.", "Use a smaller `context_tokens` or model; the context is kept."
-        )
-    return Unavailable(
-        f"The model failed while computing: {type(error).__name__}: {error}.",
-        "Ask again: the context is computed anew from its ids. If it fails again, see logs/daemon.log.",
-    )
-
-
-def _form(choice: KvChoice | None, head_dim: int) -> Form:
-    """The form wished for; without a wish the best one that the head size allows."""
-    from engine.kv.form import EXACT, form_for
-
-    try:
-        return form_for(choice or "k8v4", head_dim)
-    except InvalidInput as refusal:
-        if choice is not None:
-            raise
-        log.warning("kv_not_quantised", fact=refusal.fact)
-        return EXACT
-
-
-async def _find(config: EngineConfig, report: Report) -> Path:
-    """The model's folder; a download that is cancelled stops after the block it is in."""
-    from engine.hub import Hub
-    from engine.resolve import resolve
-
-    hub = Hub(config.home / "models", endpoint=config.hub_endpoint)
-    memory = config.memory_bytes if config.memory_bytes is not None else machine_memory()
-
-    def find() -> Path:
-        return resolve(config.model, hub, download=config.download, memory_bytes=memory, report=report)
-
-    try:
-        return await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
-    finally:
-        hub.stop()

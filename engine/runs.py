@@ -136,15 +136,14 @@ class Generation:
         rows = [Rows(layer) for layer in zip(*caches, strict=True)]
         logits = self.model.network(mx.array([[run.context.ids[-1]] for run in runs]), cache=rows)[:, -1, :]
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        drawn = [run.sample(logprobs[row : row + 1]) for row, run in enumerate(runs)]
+        drawn = [run.sampled(logprobs[row : row + 1]) for row, run in enumerate(runs)]
         mx.eval(drawn, [layer.state for cache in caches for layer in cache])
         spent = time.perf_counter() - started
         tokens = [int(token.item()) for token in drawn]
         for run, token in zip(runs, tokens, strict=True):
             run.context.cached += 1
             run.context.check()
-            run.context.ids.append(token)
-            run.speech.append(token)
+            run.took(token)
         return [run._heard(token, spent) for run, token in zip(runs, tokens, strict=True)]
 
     def fail(self, error: Exception) -> None:
@@ -167,18 +166,30 @@ class Generation:
     def _open(self) -> None:
         self.context.prepare(self.model.network, self.model.family)
         self._cached = self.context.cached
-        self.sample = make_sampler(self.sampling, self.model.vocabulary)
+        self._sample = make_sampler(self.sampling, self.model.vocabulary)
+        grammar, room = self.sampling.calls, self.model.context_tokens - self._prompt
+        self._constraint = grammar.begin(min(self.sampling.max_tokens, room)) if grammar else None
         self._detokenizer = self.model.tokenizer.detokenizer
 
     def _draw(self) -> int:
         # The token is read at once instead of while the next step already runs (as mlx_lm's generator does), so that
         # a request which ends here has not computed a token too many into a cache that perhaps cannot be cut.
         logits = self.context.advance(self.model.network, self.context.ids[-1:])[:, -1, :]
-        token = int(self.sample(logits - mx.logsumexp(logits, axis=-1, keepdims=True)).item())
+        token = int(self.sampled(logits - mx.logsumexp(logits, axis=-1, keepdims=True)).item())
         self.context.settle()
+        self.took(token)
+        return token
+
+    def sampled(self, logprobs: Any) -> Any:
+        """A lazy id `(1,)`, drawn from log-probabilities `(1, vocabulary)`."""
+        return self._sample(logprobs if self._constraint is None else self._constraint.over(logprobs))
+
+    def took(self, token: int) -> None:
+        """Takes in a drawn token."""
         self.context.ids.append(token)
         self.speech.append(token)
-        return token
+        if self._constraint is not None:
+            self._constraint.took(token)
 
     def _speak(self, token: int) -> bool:
         """Emits the token's text; True when it was the last one."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from engine.grammar import CallGrammar
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Sampling:
     """The same seed, ids and model give the same tokens; None draws one."""
     stop_ids: frozenset[int] = frozenset()
     """Ids that end the reply, beside the model's own."""
+    calls: CallGrammar | None = None
+    """What tool calls in the reply must look like."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 0:

@@ -1,1 +1,6 @@
-"""Golden log, dream, integrate, gate, generations. Nothing is built here yet."""
+"""Evolution: what was lived becomes adapters, adapters become generations, and every step can be undone.
+
+The parts: `adapter`, `peft` and `joining` know low-rank adapters; `anchor` splits the base weights once; `ties` merges
+one tensor; `integrate` makes a generation of anchor and adapters; `generations` keeps them and says which one is in
+force. What computes runs in the process of its command, never in the daemon. See docs/evolution.md.
+"""

@@ -1,14 +1,14 @@
-"""Corpora: bodies of text and code that an agent puts on one at a time.
+"""Corpora: bodies of text and code that an agent puts on.
 
-Knows how a folder becomes packets of a corpus, how a second run touches only what changed, and who wears what. Does
-not know how files are found and split (`memory.files`, `memory.splitting`) nor how they are searched.
+Knows their names and paths, and who wears what. Does not know how files become packets (`memory.indexing`), nor how
+they are searched.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,20 +18,20 @@ import anyio
 
 from engine.errors import Conflict, InvalidInput, NotFound
 from memory import files, postings
-from memory.indexing import Source, apply, read_sources
+from memory.describing import describe
+from memory.indexing import Outcome, Progress, bring_up_to_date
+from memory.languages import LANGUAGES
+from memory.reading import FILE_MB
 
 if TYPE_CHECKING:
     import asyncpg
 
     from memory.database import Database
 
-Progress = Callable[[int, int, str], Awaitable[None]]
-"""Called with files done, files in all, and what is being done."""
-
 RESERVED = frozenset({"*", "all", "lived", "memory", "none", "notebook", "self", "window"})
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
-MAX_SKIPPED = 200
-"""Files passed over of which the path and the reason are kept; the count is complete."""
+MAX_MOUNTED = 16
+"""Corpora that an agent wears at once; the card of each stands in its context."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class CorpusInfo:
     """What a corpus is and how fresh."""
 
     name: str
-    path: Path
+    path: Path | None
+    """None: it was imported and follows no folder."""
     files: int
     chunks: int
     bytes: int
@@ -48,22 +49,31 @@ class CorpusInfo:
     indexed: datetime | None
     terms: tuple[str, ...]
     """Words that stand out in it, most telling first."""
+    kinds: tuple[str, ...]
+    """`Markdown 120`: of what kinds its files are, most frequent first."""
+    sources: tuple[str, ...]
+    """`docs/ 80`: the folders in which most of them lie."""
     mounted: bool
     """Whether any agent wears it."""
     skipped: tuple[tuple[str, str], ...]
-    """(path, reason) of files that were passed over, the first `MAX_SKIPPED`."""
+    """(path, reason) of files that were passed over, the first `indexing.MAX_SKIPPED`."""
 
 
 @dataclass(frozen=True)
 class Mounted:
     """What mounting did."""
 
-    info: CorpusInfo
+    infos: tuple[CorpusInfo, ...]
+    """In the order in which they were named."""
     unmounted: tuple[str, ...]
     """What the agent wore before."""
 
 
-_COLUMNS = """c.name, c.path, c.files, c.chunks, c.bytes, c.indexed, c.terms, c.skipped::text AS skipped,
+DESCRIBE_FROM = 100
+"""A corpus is described anew when one of so many of its files has changed."""
+
+_COLUMNS = """c.name, c.path, c.files, c.chunks, c.bytes, c.indexed, c.terms, c.kinds, c.sources,
+       c.skipped::text AS skipped,
        (SELECT count(*) FROM owed WHERE owed.corpus_id = c.id) AS owed"""
 
 _MOUNTED = "EXISTS (SELECT FROM mounts WHERE corpus_id = c.id) AS mounted"
@@ -73,15 +83,25 @@ class Corpora:
     """Adds, refreshes, removes and mounts corpora."""
 
     def __init__(
-        self, database: Database, allowed_roots: Sequence[Path], written: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        allowed_roots: Sequence[Path],
+        written: Callable[[], None] = lambda: None,
+        file_mb: float = FILE_MB,
     ) -> None:
-        """`written` is called after each commit; it wakes whoever makes the vectors."""
+        """`written` is called after each commit; it wakes whoever makes the vectors. Text files above `file_mb` are
+        passed over."""
         self._database = database
         self._allowed_roots = tuple(allowed_roots)
         self._written = written
+        self._file_mb = file_mb
+        self._undescribed: dict[int, int] = {}
+        """Files of a corpus that changed since it was last described."""
+        self.dressed: Callable[[], None] = lambda: None
+        """Called when an agent put something on or off; it wakes whoever watches the files."""
         # One at a time: adding a partition and dropping one each wait for every statement on packets, and a long write
         # in front of such a wait would hold up every recall behind it.
-        self._writing = anyio.Lock()
+        self.writing = anyio.Lock()
 
     # -- what there is
 
@@ -107,28 +127,30 @@ class Corpora:
     # -- what is in them
 
     async def add(
-        self, name: str, path: Path, progress: Progress | None = None, *, anywhere: bool = False
+        self,
+        name: str,
+        path: Path,
+        progress: Progress | None = None,
+        *,
+        anywhere: bool = False,
+        language: str | None = None,
     ) -> CorpusInfo:
         """Indexes a folder or one file under a name; when it is there already, brings it up to date.
 
         Its words can be searched when this returns, its meaning little by little after that. Nobody sees a half of it.
         `anywhere` is for the person at the shell, who may name any folder; clients are held to the allowed roots.
+        `language` is the one whose stems its words are found by (`memory.languages`); without it each text's own.
 
         Raises:
-            InvalidInput: the name is reserved or not plain, the path holds no text.
-            Conflict: the name stands for another path.
+            InvalidInput: the name is reserved or not plain, the path holds no text, the language is not known.
+            Conflict: the name stands for another path, or its words were indexed in another language.
             NotFound, Forbidden: see `files.resolved`.
         """
-        _check_name(name)
+        check_name(name)
+        if language is not None and language not in LANGUAGES:
+            raise InvalidInput(f"There is no stemmer for {language[:80]!r}.", f"There are: {', '.join(LANGUAGES)}.")
         real = await anyio.to_thread.run_sync(files.resolved, path, [Path("/")] if anywhere else self._allowed_roots)
-        async with self._writing:
-            known = await self._database.fetchrow(self.PATH, name)
-            if known is not None and Path(known["path"]) != real:
-                raise Conflict(
-                    f"The corpus {name!r} is already made of {known['path']}.",
-                    f"Choose another name, or remove it first: soul corpus remove {name}",
-                )
-            await self._index(name, real, progress)
+        await self._index(self.ENTER, name, real, progress, language)
         return await self.info(name)
 
     PATH = "SELECT path FROM corpora WHERE name = $1"
@@ -138,12 +160,91 @@ class Corpora:
 
         Raises:
             NotFound: no such corpus, or its path is gone (it stays as it is).
+            Conflict: its path leads somewhere else now.
+            InvalidInput: it was imported and has no path, or its path holds no text.
         """
+        await self.look_again(name, progress)
+        return await self.info(name)
+
+    async def look_again(self, name: str, progress: Progress | None = None) -> int:
+        """As `refresh`; how many files were new, changed or gone."""
         row = await self._database.fetchrow(self.PATH, name)
         if row is None:
             raise await self._unknown(name)
+        if not row["path"]:
+            raise InvalidInput(
+                f"The corpus {name!r} was imported and follows no folder.",
+                f"If its files lie here, say where: soul corpus add {name} PATH",
+            )
         # The path was accepted when the corpus was added, perhaps from the shell.
-        return await self.add(name, Path(row["path"]), progress, anywhere=True)
+        real = await anyio.to_thread.run_sync(files.resolved, Path(row["path"]), [Path("/")])
+        if str(real) != row["path"]:
+            raise Conflict(
+                f"The path {row['path']} of the corpus {name!r} leads to {real} now.",
+                f"If that is meant, make it anew: soul corpus remove {name}, then soul corpus add {name} {real}",
+            )
+        return (await self._index(self.ENTER_AGAIN, name, real, progress, None)).changed
+
+    # The row is locked until the commit: two processes that index one corpus do so one after the other.
+    ENTER = """
+    INSERT INTO corpora (name, path, language) VALUES ($1, $2, $3)
+    ON CONFLICT (name) DO UPDATE SET path = CASE corpora.path WHEN '' THEN excluded.path ELSE corpora.path END
+    RETURNING id, path, language, indexed IS NULL AS new
+    """
+
+    # One that was removed while its files were looked for is not made again.
+    ENTER_AGAIN = """
+    SELECT id, path, language, false AS new FROM corpora WHERE name = $1 AND path = $2 AND $3::text IS NULL FOR UPDATE
+    """
+
+    async def _index(
+        self, enter: str, name: str, real: Path, progress: Progress | None, language: str | None
+    ) -> Outcome:
+        async def work(connection: asyncpg.Connection) -> Outcome:
+            # Reading goes on inside the transaction, and a large folder takes its time.
+            await connection.execute(
+                "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+            )
+            row = await connection.fetchrow(enter, name, str(real), language)
+            if row is None:
+                raise await self._unknown(name)
+            if row["path"] != str(real):
+                raise Conflict(
+                    f"The corpus {name!r} is already made of {row['path']}.",
+                    f"Choose another name, or remove it first: soul corpus remove {name}",
+                )
+            if language not in (None, row["language"]):
+                raise Conflict(
+                    f"The words of {name!r} are indexed in {row['language'] or 'the language of each text'}.",
+                    f"Index it anew: soul corpus remove {name}, then add it with --language {language}.",
+                )
+            if row["new"]:
+                await connection.execute("SELECT add_packets_partition($1)", row["id"])
+            found = await anyio.to_thread.run_sync(files.listing, real)
+            outcome = await bring_up_to_date(connection, row["id"], found, self._file_mb, progress, row["language"])
+            if not outcome.files:
+                reasons = "; ".join(f"{path}: {reason}" for path, reason in outcome.skipped[:3])
+                raise InvalidInput(
+                    f"{real} holds no text" + (f" ({reasons})." if reasons else "."),
+                    "Give a folder with text, code or documents that are neither hidden nor ignored.",
+                )
+            return outcome
+
+        async with self.writing:
+            outcome = await self._database.run(work)
+            if outcome.changed:
+                self._written()
+                await self._describe(outcome)
+        return outcome
+
+    async def _describe(self, outcome: Outcome) -> None:
+        # It looks at every file of the corpus, and what one file in a hundred says hardly changes what all are about.
+        # A restart forgets the count, at the cost of a card that is that little out of date.
+        pending = self._undescribed.pop(outcome.corpus_id, 0) + outcome.changed
+        if pending * DESCRIBE_FROM < outcome.files:
+            self._undescribed[outcome.corpus_id] = pending
+            return
+        await self._database.run(lambda connection: describe(connection, outcome.corpus_id))
 
     REMOVE = "DELETE FROM corpora WHERE name = $1 RETURNING id"
 
@@ -164,39 +265,11 @@ class Corpora:
             await postings.remove_corpus(connection, corpus_id)
             return True
 
-        async with self._writing:
+        async with self.writing:
             if not await self._database.run(work):
                 raise await self._unknown(name)
         self._written()
-
-    FILES = "SELECT f.path, f.hash FROM corpus_files f JOIN corpora c ON c.id = f.corpus_id WHERE c.name = $1"
-
-    async def _index(self, name: str, real: Path, progress: Progress | None) -> None:
-        found = await anyio.to_thread.run_sync(files.listing, real)
-        known = {str(row["path"]): str(row["hash"]) for row in await self._database.fetch(self.FILES, name)}
-        sources: list[Source] = []
-        skipped = list(found.skipped)
-        async for done, source in read_sources(found, known):
-            if isinstance(source, Source):
-                sources.append(source)
-            else:
-                skipped.append(source)
-            if progress is not None:
-                await progress(done, len(found.paths), source.path if isinstance(source, Source) else source[0])
-        if not sources:
-            reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
-            raise InvalidInput(
-                f"{real} holds no text" + (f" ({reasons})." if reasons else "."),
-                "Give a folder with text or code in UTF-8 that is neither hidden nor ignored.",
-            )
-        if progress is not None:
-            await progress(len(found.paths), len(found.paths), "storing")
-
-        async def work(connection: asyncpg.Connection) -> None:
-            await apply(connection, name, real, sources, skipped[:MAX_SKIPPED])
-
-        await self._database.run(work)
-        self._written()
+        self.dressed()
 
     # -- who wears what
 
@@ -204,43 +277,62 @@ class Corpora:
     # for the disk, which took 0.7 of 1.3 ms: a crash within the next half second may bring the former outfit back,
     # and nothing that was said depends on it.
     MOUNT = f"""
-    WITH wanted AS (SELECT id FROM corpora WHERE name = $2),
+    WITH wanted AS (SELECT id FROM corpora WHERE name = ANY($2::text[])),
+    complete AS (SELECT count(*) = cardinality($2::text[]) AS yes FROM wanted),
     gone AS (
-        DELETE FROM mounts WHERE agent = $1 AND EXISTS (SELECT FROM wanted)
-            AND corpus_id <> (SELECT id FROM wanted) RETURNING corpus_id
+        DELETE FROM mounts WHERE agent = $1 AND (SELECT yes FROM complete)
+            AND corpus_id NOT IN (SELECT id FROM wanted) RETURNING corpus_id
     ), worn AS (
-        INSERT INTO mounts (agent, corpus_id) SELECT $1, id FROM wanted ON CONFLICT DO NOTHING
+        INSERT INTO mounts (agent, corpus_id) SELECT $1, id FROM wanted WHERE (SELECT yes FROM complete)
+        ON CONFLICT DO NOTHING
     )
     SELECT {_COLUMNS}, true AS mounted, set_config('synchronous_commit', 'off', true),
            ARRAY(SELECT name FROM gone JOIN corpora ON corpora.id = gone.corpus_id ORDER BY name) AS unmounted
-    FROM corpora c WHERE c.name = $2
+    FROM corpora c WHERE c.name = ANY($2::text[])
     """
 
-    async def mount(self, agent: str, name: str) -> Mounted:
-        """Puts a corpus on in place of what the agent wears.
+    async def mount(self, agent: str, *names: str) -> Mounted:
+        """Puts corpora on in place of all that the agent wears.
 
         Raises:
-            NotFound: there is none of that name; the agent keeps what it wears.
+            NotFound: there is none of one of the names; the agent keeps what it wears.
+            InvalidInput: no name, or too many.
         """
-        row = await self._database.fetchrow(self.MOUNT, _agent(agent), name)
-        if row is None:
-            raise await self._unknown(name)
-        return Mounted(_info(row), tuple(row["unmounted"]))
+        names = tuple(dict.fromkeys(names))
+        if not 1 <= len(names) <= MAX_MOUNTED:
+            raise InvalidInput(f"{len(names)} corpora are named.", f"Name 1 to {MAX_MOUNTED} of them.")
+        rows = {row["name"]: row for row in await self._database.fetch(self.MOUNT, _agent(agent), list(names))}
+        for name in names:
+            if name not in rows:
+                raise await self._unknown(name)
+        self.dressed()
+        return Mounted(tuple(_info(rows[name]) for name in names), tuple(rows[names[0]]["unmounted"]))
 
     UNMOUNT = """
     DELETE FROM mounts USING corpora WHERE mounts.agent = $1 AND corpora.id = mounts.corpus_id AND corpora.name = $2
     RETURNING name
     """
 
-    async def unmount(self, agent: str, name: str) -> None:
-        """Takes a corpus off.
+    async def unmount(self, agent: str, *names: str) -> None:
+        """Takes corpora off.
 
         Raises:
-            NotFound: the agent does not wear it.
+            NotFound: the agent does not wear one of them.
         """
-        if await self._database.fetchval(self.UNMOUNT, _agent(agent), name) is None:
-            worn = ", ".join(await self.mounted(agent)) or "nothing"
-            raise NotFound(f"The agent {agent!r} has not mounted {name!r}.", f"It has mounted: {worn}.")
+        for name in names:
+            if await self._database.fetchval(self.UNMOUNT, _agent(agent), name) is None:
+                worn = ", ".join(await self.mounted(agent)) or "nothing"
+                raise NotFound(f"The agent {agent!r} has not mounted {name!r}.", f"It has mounted: {worn}.")
+        self.dressed()
+
+    WORN = """
+    SELECT name, path FROM corpora c WHERE path <> '' AND EXISTS (SELECT FROM mounts WHERE corpus_id = c.id)
+    ORDER BY name
+    """
+
+    async def worn(self) -> dict[str, Path]:
+        """Name and path of every corpus that any agent wears and that follows a folder."""
+        return {str(row["name"]): Path(row["path"]) for row in await self._database.fetch(self.WORN)}
 
     MOUNTED = """
     SELECT name FROM mounts JOIN corpora ON corpora.id = mounts.corpus_id WHERE agent = $1 ORDER BY since, name
@@ -258,7 +350,8 @@ class Corpora:
         return NotFound(f"There is no corpus {name[:80]!r}.", known)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises InvalidInput where a name is not plain, or reserved."""
     if not _NAME.fullmatch(name):
         raise InvalidInput(
             f"{name[:80]!r} cannot name a corpus.",
@@ -277,13 +370,15 @@ def _agent(agent: str) -> str:
 def _info(row: asyncpg.Record) -> CorpusInfo:
     return CorpusInfo(
         name=row["name"],
-        path=Path(row["path"]),
+        path=Path(row["path"]) if row["path"] else None,
         files=row["files"],
         chunks=row["chunks"],
         bytes=row["bytes"],
         owed=row["owed"],
         indexed=row["indexed"],
         terms=tuple(row["terms"]),
+        kinds=tuple(row["kinds"]),
+        sources=tuple(row["sources"]),
         mounted=row["mounted"],
         skipped=tuple((path, reason) for path, reason in json.loads(row["skipped"])),
     )

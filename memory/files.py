@@ -1,50 +1,53 @@
-"""Which files belong to a folder, and what text is in them.
+"""Which files belong to a folder, and what tells that one of them is unchanged.
 
-Knows git's and .gitignore's rules, what is not text, and how a file is read. Does not know how text is split or stored.
-Runs in worker threads: everything here may block.
+Knows git's and .gitignore's rules, what is generated, and the stamp of a file. Does not know what is in them
+(`memory.reading`). Runs in worker threads: everything here may block.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pathspec
 
 from engine.errors import Forbidden, InvalidInput, NotFound
+from memory.text import UNWANTED
 
-MAX_FILE_BYTES = 8_000_000
 MAX_FILES = 100_000
-SNIFF_BYTES = 8192
 GIT_WAIT_S = 60.0
+RACY_NS = 2_000_000_000
+"""A file changed this shortly before it was read may change again without its times showing it: the clocks of file
+systems tick in up to 2 s (FAT). Git guards its index in the same way (Documentation/technical/racy-git)."""
 
 # Never worth recalling, and large: made by tools, from other files. Hidden folders are left out without this list.
 GENERATED_FOLDERS = frozenset({"__pycache__", "node_modules", "venv", "site-packages"})
 GENERATED_FILES = ("package-lock.json", "yarn.lock", "pnpm-lock.yaml", "uv.lock", "poetry.lock", "Cargo.lock")
 GENERATED_SUFFIXES = (".min.js", ".min.css", ".map", ".svg")
-PACKED_SUFFIXES = frozenset({".css", ".csv", ".html", ".js", ".json", ".jsonl", ".mjs", ".tsv", ".xml"})
-PACKED_LINE = 20_000
-"""A line this long, in a file of those suffixes, was written by a program for a program; no passage of it helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a folder, as it was when it was listed."""
+
+    path: str
+    """Below the root, with slashes."""
+    size: int
+    stamp: str
+    """The same as before: the content is the same as before."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a folder, as paths below it, sorted; and what was left out, with the reason."""
+    """The files of a folder, sorted by path; and what was left out, with the reason."""
 
     root: Path
-    paths: tuple[PurePosixPath, ...]
+    files: tuple[File, ...]
     skipped: tuple[tuple[str, str], ...]
-
-
-class NotText(Exception):
-    """A file is passed over; `reason` says why, for a person."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 _UNSAID = "hidden or gone"
@@ -88,81 +91,70 @@ def listing(root: Path) -> Listing:
         InvalidInput: it is neither a file nor a folder, or has too many files.
     """
     if root.is_file():
-        return Listing(root.parent, (PurePosixPath(root.name),), ())
+        one = root.stat()
+        return Listing(root.parent, (File(root.name, one.st_size, stamp(one)),), ())
     if not root.is_dir():
         raise InvalidInput(f"{root} is neither a file nor a folder.", "Give the path of a folder or of one file.")
     skipped: list[tuple[str, str]] = []
-    paths: list[PurePosixPath] = []
+    found: list[File] = []
+    links: dict[str, bool] = {"": False}
     for path in _tracked(root) or _walked(root, skipped):
-        if reason := _unwanted(root, path):
-            if reason != _UNSAID:
-                skipped.append((str(path), reason))
-            continue
-        paths.append(path)
-        if len(paths) > MAX_FILES:
+        file = _file(str(root), path, links)
+        if isinstance(file, File):
+            found.append(file)
+        elif file != _UNSAID:
+            skipped.append((path, file))
+        if len(found) > MAX_FILES:
             raise InvalidInput(f"{root} has more than {MAX_FILES} files.", "Give a folder further down.")
-    return Listing(root, tuple(sorted(paths)), tuple(skipped))
+    return Listing(root, tuple(sorted(found, key=lambda file: file.path)), tuple(skipped))
 
 
-def read(path: Path) -> tuple[str, bytes]:
-    """The text of a file and the bytes it was made of. Line ends become `\\n`.
-
-    Raises:
-        NotText: it is too large, binary, packed data, in another encoding than UTF-8 or UTF-16, empty, or cannot be
-            read.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise NotText(f"larger than {MAX_FILE_BYTES // 1_000_000} MB ({size / 1e6:.1f} MB)")
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotText("gone while it was being read") from error
-    except PermissionError as error:
-        raise NotText("may not be read") from error
-    except OSError as error:
-        raise NotText(f"cannot be read: {error.strerror}") from error
-    text = _decoded(raw)
-    if not text.strip():
-        raise NotText("empty")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if path.suffix.lower() in PACKED_SUFFIXES and (longest := max(map(len, text.split("\n")))) > PACKED_LINE:
-        raise NotText(f"packed data: a line of {longest:,} characters")
-    return text, raw
+def stamp(found: os.stat_result) -> str:
+    """What changes when a file does: size, time of its content, time of its entry, inode. Not the device, which gets
+    another number when a disk is mounted again."""
+    return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
 
 
-def _decoded(raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            return raw.decode("utf-16")
-        except UnicodeDecodeError as error:
-            raise NotText("broken UTF-16") from error
-    if b"\x00" in raw[:SNIFF_BYTES]:
-        raise NotText("binary")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise NotText(f"not UTF-8 (byte 0x{raw[error.start]:02x} at {error.start})") from error
+def is_racy(found: os.stat_result, read_at_ns: int) -> bool:
+    """Was the file changed so shortly before it was read, or in the future, that its stamp proves nothing?"""
+    return max(found.st_mtime_ns, found.st_ctime_ns) > read_at_ns - RACY_NS
 
 
-def _unwanted(root: Path, path: PurePosixPath) -> str:
-    """Why a file is left out; empty when it is not."""
-    if any(part.startswith(".") for part in path.parts):
+def _file(root: str, path: str, links: dict[str, bool]) -> File | str:
+    """The file, or why it is left out. `links` remembers of each folder whether a link leads into it."""
+    if path.startswith(".") or "/." in path:
         return _UNSAID
-    if GENERATED_FOLDERS.intersection(path.parts[:-1]):
+    folder, _, name = path.rpartition("/")
+    if (
+        name in GENERATED_FILES
+        or name.endswith(GENERATED_SUFFIXES)
+        or not GENERATED_FOLDERS.isdisjoint(folder.split("/"))
+    ):
         return "generated"
-    if path.name in GENERATED_FILES or path.name.endswith(GENERATED_SUFFIXES):
-        return "generated"
-    full = root / path
-    if full.is_symlink():
+    # A file in a folder that is a link would lead outside without being a link itself; git goes on listing it.
+    if _through_link(root, folder, links):
         return "a link"
-    # A file in a folder that is a link would lead outside without being a link itself.
-    if not full.is_file():
-        return "not a file" if full.exists() else _UNSAID
-    return ""
+    try:
+        found = os.lstat(f"{root}/{path}")
+    except FileNotFoundError:
+        return _UNSAID
+    except OSError as error:
+        return "may not be read" if isinstance(error, PermissionError) else f"cannot be read: {error.strerror}"
+    if stat.S_ISLNK(found.st_mode):
+        return "a link"
+    if not stat.S_ISREG(found.st_mode):
+        return "not a file"
+    return File(path, found.st_size, stamp(found))
 
 
-def _tracked(root: Path) -> list[PurePosixPath]:
+def _through_link(root: str, folder: str, links: dict[str, bool]) -> bool:
+    if folder not in links:
+        above = folder.rpartition("/")[0]
+        links[folder] = _through_link(root, above, links) or Path(root, folder).is_symlink()
+    return links[folder]
+
+
+def _tracked(root: Path) -> list[str]:
     """What git tracks or would track below `root`; empty where it is no checkout, or git is not there."""
     # A checkout's own configuration may name programs to be run, and hooks set GIT_* for another repository.
     command = ["git", "-c", "core.fsmonitor=false", "-C", str(root), "ls-files", "-z", "-co", "--exclude-standard"]
@@ -174,62 +166,61 @@ def _tracked(root: Path) -> list[PurePosixPath]:
     if done.returncode != 0:
         return []
     names = {os.fsdecode(name) for name in done.stdout.split(b"\0") if name}
-    # A name that is not UTF-8 could not be stored; the walk reports it.
-    return [] if any(not _is_unicode(name) for name in names) else [PurePosixPath(name) for name in sorted(names)]
+    # The walk reports names that cannot be stored.
+    return [] if any(not _is_plain(name) for name in names) else sorted(names)
 
 
-def _walked(root: Path, skipped: list[tuple[str, str]]) -> Iterator[PurePosixPath]:
+_Rules = tuple[tuple[str, pathspec.GitIgnoreSpec], ...]
+"""(folder with a slash at its end, what its .gitignore says), outermost first."""
+
+
+def _walked(root: Path, skipped: list[tuple[str, str]]) -> Iterator[str]:
     """Every file below `root` that no `.gitignore` on its way excludes. Folders that are links are not entered."""
-    rules: dict[PurePosixPath, list[tuple[PurePosixPath, pathspec.GitIgnoreSpec]]] = {}
+    rules: dict[str, _Rules] = {}
 
     def refused(error: OSError) -> None:
         skipped.append((os.path.relpath(error.filename, root), "may not be read"))
 
     for folder, folders, names in os.walk(root, onerror=refused):
-        here = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        inherited = rules.get(here.parent, []) if here.parts else []
+        here = "" if folder == str(root) else os.path.relpath(folder, root) + "/"
+        inherited = rules.get(here[: here[:-1].rfind("/") + 1], ()) if here else ()
         rules[here] = inherited + _rules_of(Path(folder), here, names)
         folders[:] = sorted(
             name
             for name in folders
             if not name.startswith(".")
             and name not in GENERATED_FOLDERS
-            and not (Path(folder) / name).is_symlink()
-            and not _ignored(here / name, rules[here], folder=True)
+            and _is_plain(name)
+            and not _ignored(f"{here}{name}/", rules[here])
+            and not Path(folder, name).is_symlink()
         )
         for name in sorted(names):
-            if not _is_unicode(name):
-                skipped.append((ascii(name), "its name is not UTF-8"))
-            elif not _ignored(here / name, rules[here], folder=False):
-                yield here / name
+            if not _is_plain(name):
+                skipped.append((ascii(name), "its name is not plain UTF-8"))
+            elif not _ignored(here + name, rules[here]):
+                yield here + name
 
 
-def _rules_of(
-    folder: Path, here: PurePosixPath, names: Sequence[str]
-) -> list[tuple[PurePosixPath, pathspec.GitIgnoreSpec]]:
-    if ".gitignore" not in names:
-        return []
+def _rules_of(folder: Path, here: str, names: Sequence[str]) -> _Rules:
+    if ".gitignore" not in names or not (folder / ".gitignore").is_file():
+        return ()
     try:
         lines = (folder / ".gitignore").read_text("utf-8", errors="replace").splitlines()
-        return [(here, pathspec.GitIgnoreSpec.from_lines(lines))]
+        return ((here, pathspec.GitIgnoreSpec.from_lines(lines)),)
     except (OSError, ValueError):
-        return []
+        return ()
 
 
-def _ignored(
-    path: PurePosixPath, rules: Sequence[tuple[PurePosixPath, pathspec.GitIgnoreSpec]], *, folder: bool
-) -> bool:
+def _ignored(path: str, rules: _Rules) -> bool:
+    """`path` ends with a slash where it is a folder."""
     verdict = False
     for base, spec in rules:
-        result = spec.check_file(f"{path.relative_to(base)}{'/' if folder else ''}")
+        result = spec.check_file(path.removeprefix(base))
         if result.include is not None:
             verdict = result.include
     return verdict
 
 
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_plain(name: str) -> bool:
+    """Can it be stored as it is? Else a file could be written under one name and looked for under another."""
+    return not UNWANTED.search(name)

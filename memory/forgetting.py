@@ -15,7 +15,8 @@ from uuid import UUID
 import anyio.to_thread
 
 from engine.errors import InvalidInput, NotFound
-from memory import lexemes, postings
+from memory import lexemes, postings, scrubbing
+from memory.languages import ENGLISH
 from memory.postings import FIRST_CORPUS, LIVED, TRAFFIC
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Forgetting:
     BY_WORDS = f"""{_FOUND} WHERE t.lexemes @> $1::int[]
                    AND CASE WHEN $2::int IS NULL THEN t.corpus_id < {FIRST_CORPUS} ELSE t.corpus_id = $2 END
                    ORDER BY t.no LIMIT {MOST + 1}"""
+    SPOKEN = "SELECT name FROM languages"
     # Text and prose are compared with white space made alike.
     QUOTES = f"""{_FOUND} WHERE t.corpus_id = {TRAFFIC}
                  AND position($1 IN regexp_replace(p.prose, '\\s+', ' ', 'g')) > 0 ORDER BY t.no"""
@@ -144,12 +146,17 @@ class Forgetting:
             for text in () if plan.corpus else texts:
                 if len(text.needle) >= TELLING:
                     await connection.execute(BLOT, text.prose, MARK)
+            await connection.execute(UNQUOTE, [str(text.id) for text in texts])
 
         await self._database.run(work)
         if plan.corpus:
             await self._corpora.remove(plan.corpus)
         self._changed()
         return plan
+
+    async def scrub(self, plan: Plan) -> bool:
+        """Takes the old bytes of what was carried out off the disk (`memory.scrubbing`)."""
+        return await scrubbing.scrub(self._database, [packet.corpus_id for packet in plan.packets])
 
     # -- looking
 
@@ -199,14 +206,16 @@ class Forgetting:
             if unknown := set(wish.ids) - {row["id"] for row in rows}:
                 raise NotFound(f"There is no memory {min(unknown)}.", "`soul recall` shows ids; nothing was forgotten.")
         if wish.query.strip():
-            words = lexemes.of_query(wish.query)
-            if not words:
+            spoken = [str(row["name"]) for row in await self._database.fetch(self.SPOKEN)]
+            in_each = {lexemes.of_query(wish.query, language) for language in (ENGLISH, *spoken)} - {()}
+            if not in_each:
                 raise InvalidInput(
                     f"{wish.query[:80]!r} has no word that tells anything.", "Name what is to be forgotten."
                 )
-            found = await self._database.fetch(self.BY_WORDS, list(words), corpus_id)
-            known = {row["id"] for row in rows}
-            rows += [row for row in found if row["id"] not in known]
+            for words in in_each:
+                found = await self._database.fetch(self.BY_WORDS, list(words), corpus_id)
+                known = {row["id"] for row in rows}
+                rows += [row for row in found if row["id"] not in known]
         if not rows:
             raise NotFound("No memory holds all of these words.", "Try fewer words; `soul recall` finds by meaning.")
         if len(rows) > MOST:
@@ -247,15 +256,19 @@ class Forgetting:
         telling = [text.prose for text in texts if len(text.needle) >= TELLING]
         return int(await self._database.fetchval(self.JOBS, telling)) if telling else 0
 
+    ORDERS = """SELECT id::text AS name, concat_ws(' ', task, array_to_string(constraints, ' '), context,
+                                                   array_to_string(acceptance, ' '), why) AS text
+                FROM orders ORDER BY created"""
     # Where the person or the Director wrote something of their own, of which a text is a part.
     STANDS: tuple[tuple[str, str], ...] = (
         ("notebook version {}", "SELECT version::text AS name, content AS text FROM notebooks ORDER BY version"),
         ("self version {}", "SELECT version::text AS name, content AS text FROM selves ORDER BY version"),
         ("self proposal {}", "SELECT id::text AS name, content AS text FROM self_proposals ORDER BY created"),
-        ("work order {}", "SELECT id::text AS name, task || ' ' || context AS text FROM orders ORDER BY created"),
+        ("work order {}", ORDERS),
         (
             "an outcome of work order {}",
-            "SELECT work_order::text AS name, outcome AS text FROM order_attempts ORDER BY reported",
+            "SELECT work_order::text AS name, outcome || ' ' || array_to_string(artifacts, ' ') || ' ' || why AS text"
+            " FROM order_attempts ORDER BY reported",
         ),
     )
     LIVED_TOO = f"""SELECT id, prose FROM packets WHERE corpus_id = {LIVED} AND id <> ALL($1::uuid[])
@@ -301,6 +314,14 @@ HOLD = "UPDATE flushes SET state = 'held', draft = '' WHERE agent = $1 AND state
 BLOT = """
 UPDATE jobs SET task = replace(task, $1, $2), answer = replace(answer, $1, $2)
 WHERE position($1 IN task) > 0 OR position($1 IN answer) > 0
+"""
+
+# An order carries the memories nearest to it, which nobody wrote there on purpose.
+UNQUOTE = """
+UPDATE orders SET embedding_state = jsonb_set(embedding_state, '{nearest}', coalesce(
+    (SELECT jsonb_agg(one) FROM jsonb_array_elements(embedding_state -> 'nearest') one
+     WHERE one ->> 'id' <> ALL($1::text[])), '[]'))
+WHERE EXISTS (SELECT FROM jsonb_array_elements(embedding_state -> 'nearest') one WHERE one ->> 'id' = ANY($1::text[]))
 """
 
 

@@ -1,89 +1,83 @@
-"""From the files of a corpus to its packets: what changed, which chunks stay, and the one transaction that swaps them.
+"""From the files of a corpus to its packets: what changed, which passages stay, and the transaction that swaps them.
 
-Knows hashes, chunks and rows. Does not know names, mounts or allowed paths (`memory.corpora`).
+Knows stamps, passages and rows. Does not know names, mounts or allowed paths (`memory.corpora`), nor how files are read
+(`memory.sources`).
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import log
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-import anyio.to_thread
-import xxhash
-
 from memory import postings
-from memory.files import Listing, NotText, read
-from memory.lexemes import is_stop_word
+from memory.files import Listing
 from memory.packets import Packet, content_hash, insert
-from memory.splitting import Chunk, split
-from memory.text import cleaned
+from memory.sources import Known, Source, is_unchanged, read_sources
 from memory.uuid7 import uuid7
 
 if TYPE_CHECKING:
     import asyncpg
 
-FILES_PER_STEP = 64
-"""Files read and split by a worker thread at a time; progress is told after each step."""
-TERMS_PER_FILE = 40
-TERMS_PER_CORPUS = 12
+Progress = Callable[[int, int, str], Awaitable[None]]
+"""Called with files done, files in all, and what is being done."""
+
 PACKETS_PER_INSERT = 2000
+MAX_SKIPPED = 200
+"""Files passed over of which the path and the reason are shown; the count is complete."""
 COMPACT_FROM = 0.2
 """Share of removed packets from which postings are rewritten; doing it for each changed file would cost seconds on a
 large corpus, and until then no removed packet is found, only its words weigh a little less."""
 
-_TERM = re.compile(r"[^\W\d_]{3,40}")
+OLD_FILES = "SELECT path, hash, stamp, reason FROM corpus_files WHERE corpus_id = $1"
+OLD_CHUNKS = "SELECT id, no, content_hash FROM packets WHERE corpus_id = $1 AND session = ANY($2::text[])"
+DELETE_CHUNKS = "DELETE FROM packets WHERE corpus_id = $1 AND id = ANY($2::uuid[])"
+DELETE_FILES = "DELETE FROM corpus_files WHERE corpus_id = $1 AND path = ANY($2::text[])"
+PUT_FILES = """
+INSERT INTO corpus_files (corpus_id, path, hash, bytes, stamp, reason, terms)
+SELECT $1, path, hash, bytes, stamp, reason, terms::jsonb
+FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+     AS new (path, hash, bytes, stamp, reason, terms)
+ON CONFLICT (corpus_id, path) DO UPDATE SET hash = excluded.hash, bytes = excluded.bytes, stamp = excluded.stamp,
+    reason = excluded.reason, terms = excluded.terms
+"""
+STAMP_FILES = """
+UPDATE corpus_files f SET stamp = new.stamp FROM unnest($2::text[], $3::text[]) AS new (path, stamp)
+WHERE f.corpus_id = $1 AND f.path = new.path
+"""
+MOVE_CHUNKS = """
+WITH new AS (
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::int[], $5::text[]) AS new (id, session, sequence, metadata)
+), moved AS (
+    UPDATE packets SET session = new.session, sequence = new.sequence, metadata = new.metadata::jsonb
+    FROM new WHERE packets.corpus_id = $1 AND packets.id = new.id
+)
+UPDATE traces SET session = new.session, sequence = new.sequence FROM new WHERE traces.id = new.id
+"""
+DESCRIBE = """
+UPDATE corpora SET indexed = now(), skipped = $2::text::jsonb, files = f.files, bytes = f.bytes,
+       chunks = (SELECT coalesce(sum(packets), 0) FROM extents WHERE corpus_id = $1)
+FROM (SELECT count(*) AS files, coalesce(sum(bytes), 0) AS bytes FROM corpus_files
+      WHERE corpus_id = $1 AND reason = '') f
+WHERE id = $1
+"""
+UNCHANGED = "UPDATE corpora SET indexed = now(), skipped = $2::text::jsonb WHERE id = $1"
 
 
 @dataclass(frozen=True)
-class Source:
-    """One file of a corpus: its content when it changed, else only that it is still there."""
+class Outcome:
+    """What a look at the files came to."""
 
-    path: str
-    hash: str
-    bytes: int
-    chunks: tuple[Chunk, ...] | None = None
-    """None: unchanged since the last time."""
-    terms: Mapping[str, int] | None = None
-
-
-async def read_sources(found: Listing, known: Mapping[str, str]) -> AsyncIterator[tuple[int, Source | tuple[str, str]]]:
-    """Reads and splits the files of a listing, skipping those whose hash is `known`.
-
-    Yields how many files are done with each source, or with (path, reason) where a file was passed over.
-    """
-
-    def step(paths: Sequence[PurePosixPath]) -> list[Source | tuple[str, str]]:
-        return [_read(found.root, path, known.get(str(path))) for path in paths]
-
-    for start in range(0, len(found.paths), FILES_PER_STEP):
-        results = await anyio.to_thread.run_sync(step, found.paths[start : start + FILES_PER_STEP])
-        for number, result in enumerate(results, start + 1):
-            yield number, result
-
-
-def _read(root: Path, path: PurePosixPath, known: str | None) -> Source | tuple[str, str]:
-    try:
-        text, raw = read(root / path)
-    except NotText as error:
-        return str(path), error.reason
-    hash = xxhash.xxh3_128_hexdigest(raw)
-    if hash == known:
-        return Source(str(path), hash, len(raw))
-    text = cleaned(text)
-    return Source(str(path), hash, len(raw), tuple(split(text, path)), _terms(text))
-
-
-def _terms(text: str) -> dict[str, int]:
-    counts = Counter(word for word in _TERM.findall(text.lower()) if not is_stop_word(word))
-    return dict(counts.most_common(TERMS_PER_FILE))
+    corpus_id: int
+    files: int
+    """That are indexed now."""
+    changed: int
+    """New, changed and vanished ones."""
+    skipped: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -92,124 +86,147 @@ class _Old:
     no: int
 
 
-LOCK = """
-INSERT INTO corpora (name, path) VALUES ($1, $2)
-ON CONFLICT (name) DO UPDATE SET path = excluded.path RETURNING id, indexed IS NULL AS new
-"""
-OLD_FILES = "SELECT path FROM corpus_files WHERE corpus_id = $1"
-OLD_CHUNKS = "SELECT id, no, content_hash FROM packets WHERE corpus_id = $1 AND session = ANY($2::text[])"
-DELETE_CHUNKS = "DELETE FROM packets WHERE corpus_id = $1 AND id = ANY($2::uuid[])"
-DELETE_FILES = "DELETE FROM corpus_files WHERE corpus_id = $1 AND path = ANY($2::text[])"
-INSERT_FILES = """
-INSERT INTO corpus_files (corpus_id, path, hash, bytes, terms)
-SELECT $1, path, hash, bytes, terms::jsonb
-FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) AS new (path, hash, bytes, terms)
-"""
-MOVE_CHUNKS = """
-UPDATE packets SET session = new.session, sequence = new.sequence, metadata = new.metadata::jsonb
-FROM unnest($2::uuid[], $3::text[], $4::int[], $5::text[]) AS new (id, session, sequence, metadata)
-WHERE packets.corpus_id = $1 AND packets.id = new.id
-"""
-FILE_TERMS = "SELECT terms::text AS terms FROM corpus_files WHERE corpus_id = $1"
-DESCRIBE = """
-UPDATE corpora SET indexed = now(), terms = $2, skipped = $3::text::jsonb, files = f.files, bytes = f.bytes,
-       chunks = (SELECT coalesce(sum(packets), 0) FROM extents WHERE corpus_id = $1)
-FROM (SELECT count(*) AS files, coalesce(sum(bytes), 0) AS bytes FROM corpus_files WHERE corpus_id = $1) f
-WHERE id = $1
-"""
-
-
-async def apply(
+async def bring_up_to_date(
     connection: asyncpg.Connection,
-    name: str,
-    path: Path,
-    sources: Sequence[Source],
-    skipped: Sequence[tuple[str, str]],
-) -> None:
-    """Makes the corpus what `sources` say, in the caller's transaction: others see it before or after.
+    corpus_id: int,
+    found: Listing,
+    file_mb: float,
+    progress: Progress | None = None,
+    language: str | None = None,
+) -> Outcome:
+    """Makes the corpus what the files of `found` are, in the caller's transaction: others see it before or after.
 
-    A chunk whose text was there before, in a changed, moved or deleted file, keeps its packet and its vector.
+    Only files that may have changed are read, some at a time, so that a corpus need not fit into memory. A passage
+    whose text was there before, in a changed, moved or deleted file, keeps its packet and its vector. `language` is
+    the stemmer for the words of new passages, None each one's own.
     """
-    await connection.execute("SET LOCAL statement_timeout = 0")
-    row = await connection.fetchrow(LOCK, name, str(path))
-    assert row is not None
-    corpus_id: int = row["id"]
-    if row["new"]:
-        await connection.execute("SELECT add_packets_partition($1)", corpus_id)
-    changed = [source for source in sources if source.chunks is not None]
-    there = {source.path for source in sources}
-    before = {str(row["path"]) for row in await connection.fetch(OLD_FILES, corpus_id)}
-    touched = [*(before - there), *(source.path for source in changed)]
+    known = {
+        str(row["path"]): Known(row["hash"], row["stamp"], row["reason"])
+        for row in await connection.fetch(OLD_FILES, corpus_id)
+    }
+    unchanged = [file for file in found.files if is_unchanged(file, known.get(file.path))]
+    untouched = {file.path for file in unchanged}
+    to_read = [file for file in found.files if file.path not in untouched]
+    kept = {file.path for file in found.files}
+    reasons = {file.path: known[file.path].reason for file in unchanged}
+    swap = _Swap(connection, corpus_id, language)
+    await swap.without(path for path in known if path not in kept)
 
-    old: defaultdict[str, list[_Old]] = defaultdict(list)
-    for row in await connection.fetch(OLD_CHUNKS, corpus_id, touched):
-        old[row["content_hash"]].append(_Old(row["id"], row["no"]))
-    moved, new = _matched(changed, old)
-    gone = [item for items in old.values() for item in items]
+    done = len(unchanged)
+    async for sources in read_sources(found, to_read, known, file_mb):
+        for source in sources:
+            reasons[source.path] = source.reason
+            done += 1
+            if progress is not None:
+                await progress(done, len(found.files), source.path)
+        await swap.take(sources, known)
+    if progress is not None:
+        await progress(len(found.files), len(found.files), "storing")
+    await swap.finish()
 
-    # Packets before traces: whoever stores vectors meanwhile locks them in this order, too.
-    await connection.execute(DELETE_CHUNKS, corpus_id, [item.id for item in gone])
-    await postings.remove(connection, corpus_id, [item.no for item in gone])
-    if moved:
-        await connection.execute(MOVE_CHUNKS, corpus_id, *(list(column) for column in zip(*moved, strict=True)))
-    for start in range(0, len(new), PACKETS_PER_INSERT):
-        await insert(connection, corpus_id, new[start : start + PACKETS_PER_INSERT])
-    await connection.execute(DELETE_FILES, corpus_id, touched)
-    await connection.execute(
-        INSERT_FILES,
-        corpus_id,
-        [source.path for source in changed],
-        [source.hash for source in changed],
-        [source.bytes for source in changed],
-        [json.dumps(source.terms) for source in changed],
-    )
-    if await postings.removed_share(connection, corpus_id) > COMPACT_FROM:
-        await postings.compact(connection, corpus_id)
-    terms = _telling([json.loads(row["terms"]) for row in await connection.fetch(FILE_TERMS, corpus_id)])
-    await connection.execute(DESCRIBE, corpus_id, terms, json.dumps(skipped))
+    skipped = tuple(sorted([*found.skipped, *((path, reason) for path, reason in reasons.items() if reason)]))
+    await connection.execute(DESCRIBE if swap.changed else UNCHANGED, corpus_id, json.dumps(skipped[:MAX_SKIPPED]))
+    return Outcome(corpus_id, sum(not reason for reason in reasons.values()), swap.changed, skipped)
 
 
-def _matched(
-    changed: Sequence[Source], old: Mapping[str, list[_Old]]
-) -> tuple[list[tuple[UUID, str, int, str]], list[Packet]]:
-    """What to do about each chunk of the changed files.
+class _Swap:
+    """Exchanges the passages of a corpus, file by file, in one transaction."""
 
-    (id, file, sequence, metadata) where its text was there before, which is taken out of `old`; else a packet.
-    """
-    now = datetime.now(UTC)
-    moved: list[tuple[UUID, str, int, str]] = []
-    new: list[Packet] = []
-    for source in changed:
-        for sequence, chunk in enumerate(source.chunks or ()):
-            metadata: dict[str, Any] = {"lines": [chunk.first_line, chunk.last_line]}
-            if chunk.headings:
-                metadata["headings"] = list(chunk.headings)
-            same = old.get(content_hash(chunk.text))
-            if same:
+    def __init__(self, connection: asyncpg.Connection, corpus_id: int, language: str | None) -> None:
+        self.changed = 0
+        self._language = language
+        self._connection = connection
+        self._corpus_id = corpus_id
+        self._old: defaultdict[str, list[_Old]] = defaultdict(list)
+        """Packets of changed and deleted files that no file has taken up yet, by the hash of their text."""
+        self._new: list[Packet] = []
+        self._now = datetime.now(UTC)
+
+    async def without(self, paths: Iterable[str]) -> None:
+        """Files that are gone; known before any is read, so that a moved file finds its packets."""
+        gone = list(paths)
+        if gone:
+            await self._let_go(gone)
+            await self._connection.execute(DELETE_FILES, self._corpus_id, gone)
+            self.changed += len(gone)
+
+    async def take(self, sources: Sequence[Source], known: Mapping[str, Known]) -> None:
+        """Files that were read."""
+        same = [one for one in sources if one.path in known and one.hash and one.hash == known[one.path].hash]
+        if same:
+            columns = [one.path for one in same], [one.stamp for one in same]
+            await self._connection.execute(STAMP_FILES, self._corpus_id, *columns)
+        same_paths = {one.path for one in same}
+        new = [one for one in sources if one.path not in same_paths]
+        if not new:
+            return
+        was_indexed = [one.path for one in new if one.path in known and not known[one.path].reason]
+        # What is passed over and was never indexed is no change that anybody could find.
+        self.changed += sum(not one.reason for one in new) + sum(
+            bool(one.reason) for one in new if one.path in was_indexed
+        )
+        await self._let_go(was_indexed)
+        lost = [one.path for one in new if not one.lasting and one.path in known]
+        await self._connection.execute(DELETE_FILES, self._corpus_id, lost)
+        await self._put([one for one in new if one.lasting])
+        moved = [row for one in new for row in self._matched(one)]
+        if moved:
+            columns = (list(column) for column in zip(*moved, strict=True))
+            await self._connection.execute(MOVE_CHUNKS, self._corpus_id, *columns)
+        if len(self._new) >= PACKETS_PER_INSERT:
+            await self._insert()
+
+    async def finish(self) -> None:
+        """Packets that nothing took up go."""
+        await self._insert()
+        gone = [item for items in self._old.values() for item in items]
+        if gone:
+            # Packets before traces: whoever stores vectors meanwhile locks them in this order, too.
+            await self._connection.execute(DELETE_CHUNKS, self._corpus_id, [item.id for item in gone])
+            await postings.remove(self._connection, self._corpus_id, [item.no for item in gone])
+            if await postings.removed_share(self._connection, self._corpus_id) > COMPACT_FROM:
+                await postings.compact(self._connection, self._corpus_id)
+
+    async def _let_go(self, paths: Sequence[str]) -> None:
+        if paths:
+            for row in await self._connection.fetch(OLD_CHUNKS, self._corpus_id, paths):
+                self._old[row["content_hash"]].append(_Old(row["id"], row["no"]))
+
+    async def _put(self, sources: Sequence[Source]) -> None:
+        await self._connection.execute(
+            PUT_FILES,
+            self._corpus_id,
+            [one.path for one in sources],
+            [one.hash for one in sources],
+            [one.bytes for one in sources],
+            [one.stamp for one in sources],
+            [one.reason for one in sources],
+            [json.dumps(one.terms or {}) for one in sources],
+        )
+
+    def _matched(self, source: Source) -> list[tuple[UUID, str, int, str]]:
+        """(id, file, sequence, metadata) of each passage whose text was there before; the others become packets."""
+        moved: list[tuple[UUID, str, int, str]] = []
+        for sequence, (chunk, metadata) in enumerate(source.passages or ()):
+            if same := self._old.get(content_hash(chunk.text)):
                 moved.append((same.pop().id, source.path, sequence, json.dumps(metadata)))
-            else:
-                packet = Packet(
-                    id=uuid7(),
-                    time=now,
-                    agent="",
-                    session=source.path,
-                    sequence=sequence,
-                    kind="chunk",
-                    prose=chunk.text,
-                    origin="corpus",
-                    metadata=metadata,
-                )
-                new.append(packet)
-    return moved, new
+                continue
+            packet = Packet(
+                id=uuid7(),
+                time=self._now,
+                agent="",
+                session=source.path,
+                sequence=sequence,
+                kind="chunk",
+                prose=chunk.text,
+                origin="corpus",
+                metadata=metadata,
+            )
+            self._new.append(packet)
+        return moved
 
-
-def _telling(by_file: Sequence[Mapping[str, int]]) -> list[str]:
-    """The words that tell most about a corpus: often used, and not in every file alike (tf times idf over files)."""
-    counts: Counter[str] = Counter()
-    in_files: Counter[str] = Counter()
-    for terms in by_file:
-        counts.update(terms)
-        in_files.update(terms.keys())
-    files = len(by_file)
-    weight = {word: n * log((files + 1) / in_files[word]) for word, n in counts.items()}
-    return sorted(weight, key=lambda word: (-weight[word], word))[:TERMS_PER_CORPUS]
+    async def _insert(self) -> None:
+        for start in range(0, len(self._new), PACKETS_PER_INSERT):
+            part = self._new[start : start + PACKETS_PER_INSERT]
+            await insert(self._connection, self._corpus_id, part, self._language)
+        self._new.clear()

@@ -21,6 +21,8 @@ from typing import Protocol, cast
 import Stemmer
 import xxhash
 
+from memory.languages import ENGLISH, LANGUAGES
+
 MAX_COUNT = 0x7FFF
 """Largest term frequency and largest packet length, in words, that a posting can hold; what is larger is cut to it."""
 
@@ -52,10 +54,13 @@ class _Stem(Protocol):
 
 class _PerThread(threading.local):
     # A Snowball stemmer holds a working buffer, so two threads must not share one.
-    stemmer: _Stem
-
     def __init__(self) -> None:
-        self.stemmer = cast("_Stem", Stemmer.Stemmer("english"))
+        self._stemmers: dict[str, _Stem] = {}
+
+    def stemmer(self, language: str) -> _Stem:
+        if language not in self._stemmers:
+            self._stemmers[language] = cast("_Stem", Stemmer.Stemmer(language))
+        return self._stemmers[language]
 
 
 _local = _PerThread()
@@ -69,24 +74,33 @@ class Counts:
     length: int
 
 
-def count(text: str) -> Counts:
+def count(text: str, language: str = ENGLISH) -> Counts:
     """The lexemes of `text` with their frequencies; counts and length end at `MAX_COUNT`."""
-    counter = Counter(lexeme(word) for word in words(text))
+    counter = Counter(lexeme(word) for word in words(text, language))
     length = min(counter.total(), MAX_COUNT)
     return Counts({key: min(value, MAX_COUNT) for key, value in counter.items()}, length)
 
 
-def of_query(text: str) -> tuple[int, ...]:
+def of_query(text: str, language: str = ENGLISH) -> tuple[int, ...]:
     """The distinct lexemes of a question in order of appearance, at most `MAX_QUERY_LEXEMES` of them."""
     found: dict[int, None] = {}
-    for word in words(text):
+    for word in words(text, language):
         found.setdefault(lexeme(word))
         if len(found) == MAX_QUERY_LEXEMES:
             break
     return tuple(found)
 
 
-def words(text: str) -> Iterator[str]:
+def in_each_language(text: str) -> tuple[list[int], list[str]]:
+    """The lexemes of a question in every language, and beside each the language that gave it, English first."""
+    found: dict[int, str] = {}
+    for language in LANGUAGES:
+        for value in of_query(text, language):
+            found.setdefault(value, language)
+    return list(found), list(found.values())
+
+
+def words(text: str, language: str = ENGLISH) -> Iterator[str]:
     """The stemmed, case-folded words of `text` in order, stop words left out.
 
     An identifier such as `parseHTTPHeader` or `max_tokens` gives itself whole and then each of its parts, so that both
@@ -99,11 +113,11 @@ def words(text: str) -> Iterator[str]:
         if raw[0].isdigit() and not raw.isalnum():
             yield raw.replace(",", "")
         elif not raw.isascii() and _UNSPACED.search(raw):
-            yield from _pairs(raw)
+            yield from _pairs(raw, language)
         elif raw.isdigit() or raw.islower() or "'" in raw:
-            yield from _identifier(raw) if "_" in raw else _plain(raw)
+            yield from _identifier(raw, language) if "_" in raw else _plain(raw, language)
         else:
-            yield from _identifier(raw)
+            yield from _identifier(raw, language)
 
 
 @lru_cache(maxsize=65536)
@@ -113,44 +127,44 @@ def lexeme(word: str) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-def _plain(raw: str) -> Iterator[str]:
+def _plain(raw: str, language: str) -> Iterator[str]:
     word = raw.casefold()
     if word in _STOP_WORDS:
         return
-    yield _stem(word)
+    yield _stem(word, language)
 
 
-def _identifier(raw: str) -> Iterator[str]:
+def _identifier(raw: str, language: str) -> Iterator[str]:
     parts = [part for part in _JOINT.split(raw) if part]
     if len(parts) < 2:
         # `Word`, `_word`, `__init__`, `ΣΑΣ`: one part, so the whole would say the same again.
-        yield from _plain(raw.strip("_") or raw)
+        yield from _plain(raw.strip("_") or raw, language)
         return
     yield raw.strip("_").casefold()
     for part in parts:
         if len(part) > 1 or part.isdigit():
-            yield from _plain(part)
+            yield from _plain(part, language)
 
 
-def _pairs(raw: str) -> Iterator[str]:
+def _pairs(raw: str, language: str) -> Iterator[str]:
     position = 0
     for match in _UNSPACED.finditer(raw):
         if match.start() > position:
-            yield from _identifier(raw[position : match.start()])
+            yield from _identifier(raw[position : match.start()], language)
         run = match.group()
         yield from (run[i : i + 2] for i in range(max(1, len(run) - 1)))
         position = match.end()
     if position < len(raw):
-        yield from _identifier(raw[position:])
+        yield from _identifier(raw[position:], language)
 
 
 @lru_cache(maxsize=65536)
-def _stem(word: str) -> str:
+def _stem(word: str, language: str) -> str:
     # `café` and `cafe` should meet; a question is often typed without marks.
     if not word.isascii():
         decomposed = unicodedata.normalize("NFD", word)
         word = "".join(mark for mark in decomposed if not unicodedata.combining(mark))
-    return _local.stemmer.stemWord(word)
+    return _local.stemmer(language).stemWord(word)
 
 
 def is_stop_word(word: str) -> bool:

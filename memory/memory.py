@@ -14,14 +14,19 @@ import anyio
 
 from memory import vectors
 from memory.corpora import Corpora
+from memory.exchange import Exchange
 from memory.flushes import Flushes
 from memory.forgetting import Forgetting
 from memory.notebook import Notebook
 from memory.packets import Packets
+from memory.parcels import Parcels
+from memory.ranking import Weights
+from memory.reading import FILE_MB
 from memory.recall import Recall
 from memory.selves import Selves
 from memory.sizes import Sizes
 from memory.upkeep import Upkeep
+from memory.watching import Watching
 from memory.window import Windows
 
 if TYPE_CHECKING:
@@ -39,18 +44,25 @@ class Memory:
         allowed_roots: Sequence[Path],
         upkeep: Upkeep,
         sizes: Sizes,
+        *,
+        weights: Weights,
+        distinct: bool,
+        file_mb: float,
     ) -> None:
         self.database = database
         self.embedder = embedder
         """None: searched by words alone."""
         self.upkeep = upkeep
         self.packets = Packets(database, upkeep.wake)
-        self.corpora = Corpora(database, allowed_roots, upkeep.wake)
-        self.recall = Recall(database, embedder, upkeep)
+        self.corpora = Corpora(database, allowed_roots, upkeep.wake, file_mb)
+        self.parcels = Parcels(database, self.corpora, embedder, upkeep)
+        self.watching = Watching(self.corpora)
+        self.recall = Recall(database, embedder, upkeep, weights, distinct)
         self.selves = Selves(database, sizes.self_tokens)
         self.notebook = Notebook(database, sizes.notebook_tokens)
         self.windows = Windows(database)
         self.flushes = Flushes(database, self.notebook, self.windows, self.packets)
+        self.exchange = Exchange(database, self.packets, embedder, upkeep)
         self.forgetting = Forgetting(database, self.corpora, upkeep.wake)
 
     @classmethod
@@ -61,11 +73,17 @@ class Memory:
         embedder: Embedder | None,
         allowed_roots: Sequence[Path] = (),
         sizes: Sizes | None = None,
+        *,
+        weights: Weights | None = None,
+        distinct: bool = True,
+        watching: bool = False,
+        file_mb: float = FILE_MB,
     ) -> AsyncGenerator[Memory]:
         """Memory over an open database, with its background work running until the block ends.
 
         `embedder` is best `default_embedder()`; with None, memory is searched by words alone and vectors stay owed.
-        Corpora may lie under `allowed_roots` only.
+        Corpora may lie under `allowed_roots` only; with `watching` those that are worn follow their files. `weights`
+        and `distinct` are recall's.
         """
         made_by = await vectors.register(database, embedder) if embedder is not None else None
         await Selves(database).plant()
@@ -73,7 +91,15 @@ class Memory:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(upkeep.run, name="upkeep of memory")
-                yield cls(database, embedder, allowed_roots, upkeep, sizes or Sizes())
+                memory = cls(
+                    *(database, embedder, allowed_roots, upkeep, sizes or Sizes()),
+                    weights=weights or Weights(),
+                    distinct=distinct,
+                    file_mb=file_mb,
+                )
+                if watching:
+                    tasks.start_soon(memory.watching.run, name="watching of corpora")
+                yield memory
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # What the block raised should reach the caller as it was, not inside the task group's wrapping.

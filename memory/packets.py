@@ -19,7 +19,7 @@ import anyio.to_thread
 import xxhash
 
 from engine.errors import InvalidInput, NotFound
-from memory import postings
+from memory import languages, postings
 from memory.lexemes import count
 from memory.postings import LIVED, TRAFFIC, Trace
 from memory.text import cleaned
@@ -156,9 +156,14 @@ RETURNING id, no
 """
 
 
-async def insert(connection: asyncpg.Connection, corpus_id: int, packets: Sequence[Packet]) -> int:
+SPEAK = "INSERT INTO languages (name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+
+
+async def insert(
+    connection: asyncpg.Connection, corpus_id: int, packets: Sequence[Packet], language: str | None = None
+) -> int:
     """Writes packets of one corpus and all that is derived from them, in the caller's transaction; says how many
-    were new."""
+    were new. `language` is the stemmer for their words, None each text's own."""
     prose = [cleaned(packet.prose) for packet in packets]
     rows = await connection.fetch(
         INSERT,
@@ -180,11 +185,22 @@ async def insert(connection: asyncpg.Connection, corpus_id: int, packets: Sequen
     numbers = {row["id"]: row["no"] for row in rows}
     new = [(p, text) for p, text in zip(packets, prose, strict=True) if p.id in numbers]
 
-    def traces() -> list[Trace]:
-        return [Trace(numbers[p.id], p.id, p.kind, p.time, p.resonance, count(text)) for p, text in new]
+    def traces() -> tuple[list[Trace], set[str]]:
+        found = [language or languages.detected(text) for _, text in new]
+        made = [
+            Trace(
+                *(numbers[p.id], p.id, p.kind, p.time, p.resonance, cleaned(p.session), p.sequence),
+                count(text, spoken),
+            )
+            for (p, text), spoken in zip(new, found, strict=True)
+        ]
+        return made, set(found) - {languages.ENGLISH}
 
-    long = sum(len(text) for _, text in new) > COUNT_IN_THREAD
-    await postings.add(connection, corpus_id, await anyio.to_thread.run_sync(traces) if long else traces())
+    slow = not languages.ready() or sum(len(text) for _, text in new) > COUNT_IN_THREAD
+    made, spoken = await anyio.to_thread.run_sync(traces) if slow else traces()
+    if spoken:
+        await connection.execute(SPEAK, sorted(spoken))
+    await postings.add(connection, corpus_id, made)
     return len(new)
 
 

@@ -40,6 +40,8 @@ class Trace:
     kind: str
     time: datetime
     resonance: float
+    session: str
+    sequence: int
     counts: Counts
 
 
@@ -49,9 +51,16 @@ async def add(connection: asyncpg.Connection, corpus_id: int, traces: Sequence[T
         return
     await connection.copy_records_to_table(
         "traces",
-        columns=["no", "corpus_id", "id", "kind", "time", "resonance", "length", "lexemes", "counts"],
+        columns=[
+            *("no", "corpus_id", "id", "kind", "time", "resonance", "session", "sequence"),
+            *("length", "lexemes", "counts"),
+        ],
         records=[
-            (t.no, corpus_id, t.id, t.kind, t.time, t.resonance, t.counts.length, *_sorted(t.counts)) for t in traces
+            (
+                *(t.no, corpus_id, t.id, t.kind, t.time, t.resonance, t.session, t.sequence),
+                *(t.counts.length, *_sorted(t.counts)),
+            )
+            for t in traces
         ],
     )
     await connection.copy_records_to_table(

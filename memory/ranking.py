@@ -11,7 +11,9 @@ Shape of the statement:
     keyword    the best of them
     semantic   the nearest packets by cosine: an exact scan, or an HNSW index where the corpus is large
     scored     both scores of every candidate, exact: words that do not drive are looked up in its trace
-    best       the fusion of both, weighted by resonance, cut to k
+    fused      the fusion of both for each candidate by itself
+    placed     with what stands beside it: the candidates next to it, and the best one of its session
+    best       weighted by resonance and age, cut to k
 
 LIMITs and candidates are literals: with a parameter there, a generic plan assumes a tenth of the table and scans it.
 
@@ -23,10 +25,11 @@ Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval", arXiv 2210.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
-from memory.postings import LIVED, TRAFFIC
+from memory.languages import ENGLISH
+from memory.postings import FIRST_CORPUS, LIVED, TRAFFIC
 
 K1 = 0.9
 B = 0.4
@@ -37,14 +40,31 @@ EF_SEARCH = 160
 DRIVING_POSTINGS = 15_000
 """Words, rarest first, drive the search until they have this many postings; the rarest always does. At 100,000 packets
 this finds 99.6 % of what scoring every packet would, 6,000 find 95 % in 1 ms less (bench/store)."""
-SEMANTIC_WEIGHT = 0.4
-RESONANCE_WEIGHT = 0.2
-"""A packet of resonance 1 gains half of this, one of resonance 0 loses half of it."""
+BESIDE = 2
+"""Neighbours this many places before and behind a packet, in its session or file, speak for it."""
 FLAT = 0.1
 """Cosines that lie closer together than this are not stretched apart by the min-max scaling."""
 
 Reach = Literal["worn", "named", "all"]
 """Lived memory and what the agent wears; one corpus by name; everything."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each thing counts; 0 turns it off. The defaults are tuned on conversations (bench/recall)."""
+
+    semantic: float = 0.35
+    """Share of meaning in the fusion, 0..1; the rest is keywords."""
+    neighbours: float = 0.15
+    """What each neighbour's own score adds."""
+    session: float = 0.35
+    """What the best score in the same session, or file, adds."""
+    resonance: float = 0.2
+    """A packet of resonance 1 gains half of this, one of resonance 0 loses half of it."""
+    recency: float = 0.1
+    """What was lived now gains half of this, what was lived long ago loses half of it."""
+    half_life_days: float = 30.0
+    """After this time recency has lost half of its way from gain to loss."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +95,13 @@ class Shape:
     filtered: bool
     vectors: Vectors | None
     """None: by words alone."""
+    weights: Weights = Weights()
+    embeddings: bool = False
+    """Whether the vectors of the hits are returned."""
     parameters: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        names = ["lexemes"]
+        names = ["lexemes", "languages"]
         if self.vectors is not None:
             names.append("vector")
         if self.reach != "all":
@@ -92,14 +115,14 @@ class Shape:
         return f"${self.parameters.index(name) + 1}"
 
 
-@cache
+@lru_cache(maxsize=256)
 def statement(shape: Shape) -> str:
-    """The SQL of one shape. Rows: id, prose and the other columns of the packet, then semantic, keyword and score."""
+    """The SQL of one shape. Rows: id, prose and other columns of the packet, then the score and what it is made of."""
     parts = [f"scope AS MATERIALIZED ({_scope(shape)})", *_keyword_parts(shape)]
     if shape.vectors is not None:
         parts.append(f"semantic AS MATERIALIZED ({_semantic(shape, shape.vectors)})")
-    parts += [_scored(shape), _best(shape)]
-    return "WITH " + ",\n".join(parts) + _PACKETS
+    parts += [_scored(shape), _fused(shape), _placed(shape.weights), _best(shape)]
+    return "WITH " + ",\n".join(parts) + _packets(shape)
 
 
 def _scope(shape: Shape) -> str:
@@ -133,7 +156,11 @@ def _keyword_parts(shape: Shape) -> list[str]:
     SELECT lexeme, ln(1 + (greatest(packets - n, 0) + 0.5) / (n + 0.5)) AS idf,
            sum(n) OVER rarest_first <= {DRIVING_POSTINGS} OR row_number() OVER rarest_first = 1 AS driving
     FROM (SELECT lexeme, sum(p.n)::float8 AS n
-          FROM (SELECT {shape.slot("lexemes")}::int[] AS lexemes OFFSET 0) asked, unnest(asked.lexemes) AS lexeme,
+          FROM (SELECT ARRAY(SELECT lexeme
+                             FROM unnest({shape.slot("lexemes")}::int[], {shape.slot("languages")}::text[])
+                                  AS word (lexeme, language)
+                             WHERE language = '{ENGLISH}' OR language IN (SELECT name FROM languages)) AS lexemes
+                OFFSET 0) asked, unnest(asked.lexemes) AS lexeme,
                LATERAL (SELECT n FROM postings WHERE postings.lexeme = lexeme.lexeme AND {_IN_SCOPE}) p
           GROUP BY lexeme) counted, extent
     WINDOW rarest_first AS (ORDER BY n, lexeme))""",
@@ -195,39 +222,71 @@ def _scored(shape: Shape) -> str:
         FROM terms term, LATERAL (SELECT t.counts[array_position(t.lexemes, term.lexeme)]::float8 AS frequency
                                   OFFSET 0) found
         WHERE NOT term.driving), 0) ELSE 0 END"""
+    columns = "t.corpus_id, t.id, t.session, t.sequence, t.resonance, t.time"
     if shape.vectors is None:
         return f"""scored AS MATERIALIZED (
-    SELECT t.corpus_id, t.id, t.resonance, NULL::float8 AS semantic, {words} AS keyword
+    SELECT {columns}, NULL::float8 AS semantic, {words} AS keyword
     FROM keyword JOIN driven USING (no) JOIN traces t USING (no), extent)"""
     cosine = f"1 - coalesce(candidate.distance, near <=> {shape.slot('vector')})"
     return f"""scored AS MATERIALIZED (
-    SELECT t.corpus_id, t.id, t.resonance, {cosine} AS semantic, {words} AS keyword
+    SELECT {columns}, {cosine} AS semantic, {words} AS keyword
     FROM (SELECT no, semantic.distance FROM semantic FULL JOIN keyword USING (no)) candidate
     JOIN traces t USING (no) LEFT JOIN driven USING (no)
     LEFT JOIN nearness n
         ON candidate.distance IS NULL AND n.no = candidate.no AND n.embedder = {shape.vectors.embedder}, extent)"""
 
 
-def _best(shape: Shape) -> str:
+def _fused(shape: Shape) -> str:
     words = "keyword / greatest(most_words, 1e-9)"
     if shape.vectors is None:
-        fused, bounds = words, "SELECT max(keyword) AS most_words FROM scored"
+        meaning, bounds = words, "SELECT max(keyword) AS most_words FROM scored"
     else:
-        meaning = "greatest(semantic - farthest, 0) / (nearest - farthest)"
         # Where a vector is still owed, words speak for both.
-        fused = f"{SEMANTIC_WEIGHT}::float8 * coalesce({meaning}, {words}) + {1 - SEMANTIC_WEIGHT}::float8 * {words}"
+        meaning = f"coalesce(greatest(semantic - farthest, 0) / (nearest - farthest), {words})"
         bounds = f"""SELECT max(keyword) AS most_words, max(semantic) AS nearest,
                least((SELECT 1 - max(distance) FROM semantic), max(semantic) - {FLAT}::float8) AS farthest
         FROM scored"""
+    share = shape.weights.semantic
+    return f"""fused AS (
+    SELECT *, {share}::float8 * by_meaning AS meaning, {1 - share}::float8 * by_words AS words,
+           {share}::float8 * by_meaning + {1 - share}::float8 * by_words AS own
+    FROM (SELECT scored.*, {meaning} AS by_meaning, {words} AS by_words FROM scored, ({bounds}) bounds) scaled)"""
+
+
+def _placed(weights: Weights) -> str:
+    # A neighbour that is no candidate itself has next to no score, so that the candidates are enough to look at.
+    return f"""placed AS (
+    SELECT *, {weights.neighbours}::float8 * (sum(own) OVER beside - own) AS neighbours,
+           {weights.session}::float8 * max(own) OVER together AS together
+    FROM fused
+    WINDOW together AS (PARTITION BY corpus_id, session COLLATE "C"),
+           beside AS (together ORDER BY sequence RANGE BETWEEN {BESIDE} PRECEDING AND {BESIDE} FOLLOWING))"""
+
+
+def _best(shape: Shape) -> str:
+    weights = shape.weights
+    # The most that can come together, so that scores stay within 0..1 before resonance and age.
+    most = 1 + weights.neighbours * 2 * BESIDE + weights.session
+    # Of a text that was indexed the time says nothing about its age. A clock that was set back makes nothing newer
+    # than now.
+    age = "greatest(extract(epoch FROM now() - time)::float8, 0) / 86400"
+    recency = f"""CASE WHEN corpus_id < {FIRST_CORPUS}
+        THEN 1 + {weights.recency}::float8 * (exp(-ln(2) * least({age} / {weights.half_life_days}::float8, 99)) - 0.5)
+        ELSE 1 END"""
     return f"""best AS (
-    SELECT corpus_id, id, semantic, keyword,
-           ({fused}) * (1 + {RESONANCE_WEIGHT}::float8 * (resonance - 0.5)) AS score
-    FROM scored, ({bounds}) bounds ORDER BY score DESC, id LIMIT {shape.k})"""
+    SELECT *, (own + neighbours + together) / {most}::float8 * loved * fresh AS score
+    FROM (SELECT *, 1 + {weights.resonance}::float8 * (resonance - 0.5) AS loved, {recency} AS fresh FROM placed) aged
+    ORDER BY score DESC, id LIMIT {shape.k})"""
 
 
-_PACKETS = """
+def _packets(shape: Shape) -> str:
+    embedding = "NULL"
+    if shape.embeddings and shape.vectors is not None:
+        embedding = f"CASE WHEN p.embedder = {shape.vectors.embedder} THEN p.embedding END"
+    return f"""
 SELECT p.id, p.prose, p.kind, c.name AS corpus, p.time, p.agent, p.session, p.sequence, p.origin, p.resonance,
-       p.metadata::text AS metadata, best.score, best.semantic, best.keyword
+       p.metadata::text AS metadata, best.score, best.semantic, best.keyword, best.meaning, best.words,
+       best.neighbours, best.together, best.loved, best.fresh, {embedding} AS embedding
 FROM best JOIN packets p ON p.corpus_id = best.corpus_id AND p.id = best.id
 LEFT JOIN corpora c ON c.id = best.corpus_id
 ORDER BY best.score DESC, best.id

@@ -1,7 +1,7 @@
 """Text into chunks: pieces small enough for the embedder, cut where the text itself has its joints.
 
-Knows prose, Markdown and Python; every chunk knows its lines, and of Markdown the headings above it. Does not know
-files, tokens of any model, or the store.
+Knows prose, Markdown and the syntax of some programming languages; every chunk knows its lines, and of Markdown the
+headings above it. Does not know files, tokens of any model, or the store.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -17,17 +18,47 @@ PROSE_CHARACTERS = 850
 """About 200 tokens of the default embedder, which reads 256. Counting tokens instead splits a hundred times slower."""
 CODE_CHARACTERS = 700
 
-PYTHON = frozenset({".py", ".pyi"})
+# The grammars are wheels of their own: packs that download at run time fail offline.
+GRAMMARS = {
+    ".bash": "bash",
+    ".c": "c",
+    ".cc": "cpp",
+    ".cpp": "cpp",
+    ".cs": "c_sharp",
+    ".cxx": "cpp",
+    ".go": "go",
+    ".h": "cpp",
+    ".hpp": "cpp",
+    ".java": "java",
+    ".js": "javascript",
+    ".jsx": "javascript",
+    ".mjs": "javascript",
+    ".php": "php",
+    ".py": "python",
+    ".pyi": "python",
+    ".rb": "ruby",
+    ".rs": "rust",
+    ".sh": "bash",
+    ".swift": "swift",
+    ".ts": "typescript",
+    ".tsx": "tsx",
+}
+_GRAMMAR_OF = {"php": ("php", "language_php"), "tsx": ("typescript", "language_tsx")} | {
+    "typescript": ("typescript", "language_typescript")
+}
+"""(wheel, function) where they are not named after the language."""
 MARKDOWN = frozenset({".md", ".markdown", ".mdx", ".qmd"})
 # fmt: off
 CODE = frozenset({
-    ".c", ".cc", ".clj", ".cpp", ".cs", ".css", ".cxx", ".dart", ".el", ".erl", ".ex", ".exs", ".fs", ".go", ".h",
-    ".hpp", ".hs", ".html", ".java", ".jl", ".js", ".json", ".jsx", ".kt", ".lua", ".m", ".ml", ".mm", ".nim", ".php",
-    ".pl", ".proto", ".ps1", ".r", ".rb", ".rs", ".scala", ".sh", ".sql", ".swift", ".tf", ".toml", ".ts", ".tsx",
-    ".vue", ".xml", ".yaml", ".yml", ".zig",
+    ".clj", ".css", ".dart", ".el", ".erl", ".ex", ".exs", ".fs", ".hs", ".jl", ".json", ".kt", ".lua", ".m", ".ml",
+    ".mm", ".nim", ".pl", ".proto", ".ps1", ".r", ".scala", ".sql", ".tf", ".toml", ".vue", ".xml", ".yaml", ".yml",
+    ".zig",
 })
 # fmt: on
+"""Code without a grammar here: cut at lines, smaller than prose."""
 
+_ENDLESS = re.compile(r"\S{4000}(?=\S)")
+"""The splitter's time grows with the square of the length of a word: 100 s for one of 4 MB."""
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
 
@@ -54,7 +85,7 @@ def split(text: str, path: PurePosixPath) -> list[Chunk]:
     chunks: list[Chunk] = []
     line, position, next_heading = 1, 0, 0
     above: tuple[tuple[int, str], ...] = ()
-    for start, piece in _splitter(_language(path)).chunk_indices(text):
+    for start, piece in _pieces(_splitter(_language(path)), text):
         line += text.count("\n", position, start)
         position = start
         last = line + piece.count("\n")
@@ -67,10 +98,19 @@ def split(text: str, path: PurePosixPath) -> list[Chunk]:
     return chunks
 
 
+def _pieces(splitter: _Splitter, text: str) -> Iterator[tuple[int, str]]:
+    """(position, piece) of each chunk, in order; a word without end is cut before the splitter sees it."""
+    start = 0
+    for end in (*(match.end() for match in _ENDLESS.finditer(text)), len(text)):
+        for offset, piece in splitter.chunk_indices(text[start:end]):
+            yield start + offset, piece
+        start = end
+
+
 def _language(path: PurePosixPath) -> str:
     suffix = path.suffix.lower()
-    if suffix in PYTHON:
-        return "python"
+    if suffix in GRAMMARS:
+        return GRAMMARS[suffix]
     if suffix in MARKDOWN:
         return "markdown"
     return "code" if suffix in CODE else "prose"
@@ -80,14 +120,12 @@ def _language(path: PurePosixPath) -> str:
 def _splitter(language: str) -> _Splitter:
     from semantic_text_splitter import CodeSplitter, MarkdownSplitter, TextSplitter
 
-    if language == "python":
-        import tree_sitter_python
-
-        # The grammar is a wheel of its own: grammar packs that download at run time fail offline.
-        return CodeSplitter(tree_sitter_python.language(), CODE_CHARACTERS)
     if language == "markdown":
         return MarkdownSplitter(PROSE_CHARACTERS)
-    return TextSplitter(CODE_CHARACTERS if language == "code" else PROSE_CHARACTERS)
+    if language in ("code", "prose"):
+        return TextSplitter(CODE_CHARACTERS if language == "code" else PROSE_CHARACTERS)
+    wheel, function = _GRAMMAR_OF.get(language, (language, "language"))
+    return CodeSplitter(getattr(import_module(f"tree_sitter_{wheel}"), function)(), CODE_CHARACTERS)
 
 
 def _headings(text: str) -> list[tuple[int, int, str]]:

@@ -144,6 +144,19 @@ async def refreshed(database: Database, vectors: Vectors) -> Vectors:
     return Vectors(vectors.embedder, vectors.dimension, frozenset(int(x) for x in of - {"all"}), "all" in of)
 
 
+BUILDING_MB = (512, 2048)
+"""Least and most memory of the server while an index is built."""
+LINKS_BYTES = 1_000
+"""Of one packet in the graph while it is built, beside its vector."""
+
+
+def _room(packets: int, vectors: Vectors) -> int:
+    """Megabytes in which the graph of so many packets fits: what does not fit is linked on disk, some ten times
+    slower (at 1,000,000 packets hours, not minutes)."""
+    least, most = BUILDING_MB
+    return min(max(least, packets * (2 * vectors.dimension + LINKS_BYTES) >> 20), most)
+
+
 async def keep_indexes(database: Database, vectors: Vectors, index_from: int = INDEX_FROM) -> Vectors:
     """Builds the indexes that are due and drops those that are not; the vectors as they are indexed now.
 
@@ -161,7 +174,8 @@ async def keep_indexes(database: Database, vectors: Vectors, index_from: int = I
         return vectors
 
     async def work(connection: asyncpg.Connection) -> None:
-        await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '512MB'")
+        room = _room(sum(sizes.values()), vectors)
+        await connection.execute(f"SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '{room}MB'")
         # Workers share memory through /dev/shm, which has 64 MB in a container; one process needs none of it.
         await connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
         for name in sorted(names - wanted):

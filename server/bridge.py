@@ -39,10 +39,12 @@ def run(home: str | None, read_only: bool, toolsets: str) -> int:
     """Serves one client until it closes stdin or the process is told to leave; the exit status."""
     if os.isatty(STDIN) and os.isatty(STDOUT):
         os.write(2, b"soul serve speaks MCP with a client; `soul mcp-json` says how to connect one. Ctrl-D leaves.\n")
+    depth = os.environ.get("SOUL_DEPTH", "")
     names = ",".join(f'"{name}"' for name in toolsets.split(",") if name)
     hello = (
         f'{{"soul":1,"version":"{VERSION}","pid":{os.getpid()},'
-        f'"read_only":{"true" if read_only else "false"},"toolsets":[{names}]}}\n'
+        f'"read_only":{"true" if read_only else "false"},"toolsets":[{names}],'
+        f'"depth":{depth if depth.isascii() and depth.isdigit() else 0}}}\n'
     )
     try:  # noqa: SIM105 - contextlib would be one more import
         Bridge(paths.home_folder(home), hello.encode()).pump()

@@ -89,14 +89,29 @@ async def open_memory(part: Part[Memory], house: House, settings: Settings) -> A
     await imported("asyncpg", "numpy", "memory.database", "memory.memory")
     from memory.database import Database, DatabaseConfig
     from memory.memory import Memory
+    from memory.ranking import Weights
     from memory.sizes import Sizes
 
     sizes = Sizes(settings.self_tokens, settings.notebook_tokens)
+    weights = Weights(
+        semantic=settings.recall_semantic,
+        neighbours=settings.recall_neighbours,
+        session=settings.recall_session,
+        resonance=settings.recall_resonance,
+        recency=settings.recall_recency,
+    )
     config = DatabaseConfig(home=settings.home, url=settings.database_url)
     async with Database.open(config, part.report) as database:
         part.report("loading the embedder")
         embedder = await anyio.to_thread.run_sync(_embedder)
-        async with Memory.open(database, embedder, house.allowed_roots, sizes) as memory:
+        opening = Memory.open(
+            *(database, embedder, house.allowed_roots, sizes),
+            weights=weights,
+            distinct=settings.recall_distinct,
+            watching=settings.watch_corpora,
+            file_mb=settings.corpus_file_mb,
+        )
+        async with opening as memory:
             yield memory
 
 
@@ -115,12 +130,14 @@ def _embedder() -> Embedder | None:
 async def open_engine(part: Part[Engine], settings: Settings) -> AsyncGenerator[Engine]:
     """The model. Loading and downloading report to the part."""
     part.report("importing")
-    await imported("engine.engine")
+    await imported("engine.engine", "evolution.generations")
     from engine.engine import Engine, EngineConfig
+    from evolution.generations import Generations
 
+    generation = Generations(settings.home).served(settings.model)
     config = EngineConfig(
         home=settings.home,
-        model=settings.model,
+        model=str(generation) if generation is not None else settings.model,
         adapter=settings.adapter,
         download=settings.download,
         prefill_chunk=settings.prefill_chunk,
@@ -141,7 +158,9 @@ async def open_agents(house: House, settings: Settings) -> AsyncGenerator[Agents
     from tools.registry import director_toolbox
 
     memory = await house.memory.get(NEVER)
-    async with Agents.open(memory, house.engine.get, director_toolbox(house), pressure=settings.pressure) as agents:
+    toolbox, roots = director_toolbox(house), house.allowed_roots
+    opened = Agents.open(memory, house.engine.get, toolbox, house.home, roots, pressure=settings.pressure)
+    async with opened as agents:
         yield agents
 
 

@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import SoulError, Unavailable
-from server import VERSION, cli_agents, cli_budget, cli_memory, cli_orders, cli_window, paths
+from server import (
+    VERSION,
+    cli_agents,
+    cli_budget,
+    cli_dream,
+    cli_evolution,
+    cli_exchange,
+    cli_memory,
+    cli_orders,
+    cli_window,
+    paths,
+)
 from server.calling import call
 from server.claim import held, holder
 from server.console import ERR, OUT, fail, print_json, table
@@ -72,10 +83,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("action", choices=("install", "uninstall"))
     command("version", version, "print the version")
     cli_memory.add_commands(commands, common)
+    cli_exchange.add_commands(commands, common)
     cli_orders.add_commands(commands, common)
     cli_window.add_commands(commands, common)
     cli_agents.add_commands(commands, common)
     cli_budget.add_commands(commands, common)
+    cli_evolution.add_commands(commands, common)
+    cli_dream.add_commands(commands, common)
     return top
 
 

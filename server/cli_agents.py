@@ -1,6 +1,7 @@
-"""`soul agents`: the agents' working memory, hot and on disk.
+"""`soul agents`: the agents' working memory, hot and on disk; and who there is, in agents.toml.
 
-Knows arguments and tables; each command is one order to the daemon, which starts by itself.
+Knows arguments and tables. What concerns the working memory is one order to the daemon, which starts by itself;
+agents.toml is read and written here (`server.cli_roster`), and the daemon reads it when it next needs it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from server import cli_roster
 from server.calling import call
 from server.console import OUT, print_json, progress_bar, table
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds `agents [list|verify|drop|compact|export|import]`."""
+    """Adds `agents [list|verify|drop|compact|export|import|new|show|edit]`."""
     says = "the agents' working memory: KV caches in memory and on disk"
     group = commands.add_parser("agents", help=says, description=says, parents=[common])
     group.set_defaults(parser=group, run=agents_list)
@@ -40,6 +42,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
             one.add_argument("path", metavar="FOLDER")
         if name == "import":
             one.add_argument("--name", dest="agent", help="another name than the one it had")
+    cli_roster.add_commands(inside, common)
 
 
 def _ask(home: str, given: argparse.Namespace, order: str) -> Any:

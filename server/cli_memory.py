@@ -37,9 +37,21 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one = corpus("add", corpus_add, "index a folder or a file, or refresh it")
     one.add_argument("name")
     one.add_argument("path")
+    one.add_argument("--language", help="stem its words in this language (german, ...); default: each text's own")
     corpus("list", corpus_list, "show all corpora")
     corpus("remove", corpus_remove, "forget a corpus; the files stay").add_argument("name")
     corpus("refresh", corpus_refresh, "index again what changed").add_argument("name")
+    for name, run, says in (
+        ("mount", corpus_mount, "put corpora on the Director, in place of those it wears"),
+        ("unmount", corpus_unmount, "take corpora off"),
+    ):
+        corpus(name, run, says).add_argument("names", nargs="+", metavar="name")
+    one = corpus("export", corpus_export, "write a corpus with its vectors to one file")
+    one.add_argument("name")
+    one.add_argument("file")
+    one = corpus("import", corpus_import, "make a corpus of such a file")
+    one.add_argument("file")
+    one.add_argument("--name", help="default: the name it had")
 
     one = commands.add_parser("recall", help="search memory", description="search memory", parents=[common])
     one.set_defaults(run=recall, parser=one)
@@ -48,6 +60,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--corpus", help="only this corpus; * for everything")
     one.add_argument("--since", help="ISO 8601 time")
     one.add_argument("--until", help="ISO 8601 time")
+    one.add_argument("--why", action="store_true", help="show what each score is made of")
+    one.add_argument("--vectors", action="store_true", help="with --json: each hit's vector, as `recall` takes it")
     one.add_argument("--json", action="store_true")
 
     notebook = group("notebook", "what the Soul always has in view")
@@ -78,7 +92,7 @@ def _asked(home: str, given: argparse.Namespace, name: str, arguments: dict[str,
 def corpus_add(home: str, given: argparse.Namespace) -> None:
     """`soul corpus add NAME PATH`: a relative path stands on the folder of the person, not of the daemon."""
     path = str(Path(given.path).expanduser().absolute())
-    info = _asked(home, given, "corpus.add", {"name": given.name, "path": path})
+    info = _asked(home, given, "corpus.add", {"name": given.name, "path": path, "language": given.language})
     if info:
         _show_corpus(info)
 
@@ -94,6 +108,42 @@ def corpus_remove(home: str, given: argparse.Namespace) -> None:
     """`soul corpus remove NAME`."""
     if _asked(home, given, "corpus.remove", {"name": given.name}):
         OUT.print(f"removed {given.name}; its files are untouched", markup=False)
+
+
+def corpus_mount(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus mount NAME...`."""
+    found = _asked(home, given, "corpus.mount", {"names": given.names})
+    if found:
+        off = f"; taken off: {', '.join(found['unmounted'])}" if found["unmounted"] else ""
+        OUT.print(f"mounted: {', '.join(info['name'] for info in found['infos'])}{off}", markup=False)
+
+
+def corpus_unmount(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus unmount NAME...`."""
+    found = _asked(home, given, "corpus.unmount", {"names": given.names})
+    if found:
+        OUT.print(f"mounted: {', '.join(found['mounted']) or 'none'}", markup=False)
+
+
+def corpus_export(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus export NAME FILE`."""
+    path = str(Path(given.file).expanduser().absolute())
+    found = _asked(home, given, "corpus.export", {"name": given.name, "path": path})
+    if found:
+        OUT.print(
+            f"{path}: {found['files']:,} files, {found['chunks']:,} passages, {found['vectors']:,} vectors"
+            + (f" of {found['embedder']}" if found["embedder"] else ""),
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def corpus_import(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus import FILE [--name NAME]`."""
+    path = str(Path(given.file).expanduser().absolute())
+    info = _asked(home, given, "corpus.import", {"path": path, "name": given.name})
+    if info:
+        _show_corpus(info)
 
 
 def corpus_list(home: str, given: argparse.Namespace) -> None:
@@ -112,11 +162,14 @@ def corpus_list(home: str, given: argparse.Namespace) -> None:
             f"{one['chunks']:,}",
             f"{one['bytes'] / 1e6:,.1f} MB",
             (one["indexed"] or "")[:16].replace("T", " "),
-            paths.display(one["path"]),
+            paths.display(one["path"]) if one["path"] else "(imported)",
         )
         for one in found["corpora"]
     ]
     OUT.print(table(("corpus", "mounted", "files", "passages", "size", "indexed", "path"), rows))
+    for name, trouble in found["followed"].items():
+        if trouble:
+            OUT.print(f"{name} is not up to date: {trouble}", markup=False, soft_wrap=True)
 
 
 def _show_corpus(info: dict[str, Any]) -> None:
@@ -135,13 +188,17 @@ def _show_corpus(info: dict[str, Any]) -> None:
 def recall(home: str, given: argparse.Namespace) -> None:
     """`soul recall QUERY`."""
     arguments = {"query": " ".join(given.query), "k": given.k, "corpus": given.corpus}
-    hits = _asked(home, given, "recall", {**arguments, "since": given.since, "until": given.until})
+    arguments |= {"since": given.since, "until": given.until, "vectors": given.vectors}
+    hits = _asked(home, given, "recall", arguments)
     if hits is None:
         return
     if not hits:
         OUT.print("nothing found")
     for hit in hits:
         OUT.print(f"{hit['score']:.2f}  {hit['source']}  {hit['id']}", style="bold", markup=False, soft_wrap=True)
+        if given.why:
+            parts = ", ".join(f"{name} {value:.2f}" for name, value in hit["why"].items())
+            OUT.print(f"      {parts}", style="dim", markup=False, soft_wrap=True)
         OUT.print(hit["prose"].strip(), markup=False, soft_wrap=True)
         OUT.print()
 

@@ -50,8 +50,11 @@ def order_show(home: str, given: argparse.Namespace) -> None:
         print_json(found)
         return
     order = found["order"]
-    OUT.print(f"{order['id']}: {order['state']}, for {order['client']}", style="bold", markup=False)
+    by = f"for {order['client']} by {order['agent']}"
+    OUT.print(f"{order['id']}: {order['state']}, {by}", style="bold", markup=False)
     OUT.print(order["task"], markup=False)
+    if order["why"]:
+        OUT.print(order["why"], markup=False, soft_wrap=True)
     for title, lines in (("constraints", order["constraints"]), ("accepted when", order["acceptance"])):
         if lines:
             OUT.print(f"{title}:\n" + "\n".join(f"- {line}" for line in lines), markup=False)
@@ -61,6 +64,10 @@ def order_show(home: str, given: argparse.Namespace) -> None:
         OUT.print(one["outcome"], markup=False, soft_wrap=True)
         if one["artifacts"]:
             OUT.print("artifacts: " + ", ".join(one["artifacts"]), markup=False)
+    for one in found["runs"]:
+        cause = f" ({one['cause']})" if one["cause"] else ""
+        cost = f"{one['tokens']:,} tokens, {one['usd']:.4f} US dollars"
+        OUT.print(f"run {one['id']} of {one['agent']}: {one['state']}{cause}, {cost}", markup=False)
 
 
 def order_review(home: str, given: argparse.Namespace) -> None:

@@ -33,6 +33,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
             one.add_argument("--corpus", default="", help="a whole corpus; with --query, only in this one")
             one.add_argument("--reason", default="", help="kept in the record of what was forgotten")
             one.add_argument("--yes", action="store_true", help="do it")
+            one.add_argument(
+                "--scrub", action="store_true", help="and take its old bytes off the disk, which takes longer"
+            )
 
 
 def window(home: str, given: argparse.Namespace) -> None:
@@ -88,6 +91,8 @@ def flush(home: str, given: argparse.Namespace) -> None:
 def forget(home: str, given: argparse.Namespace) -> None:
     """`soul forget`."""
     arguments = {"ids": given.ids, "query": given.query, "corpus": given.corpus, "reason": given.reason}
+    if given.yes and given.scrub:
+        arguments["scrub"] = True
     with progress_bar() as progress:
         plan = call(home, "forget.carry_out" if given.yes else "forget.plan", arguments, progress=progress)
     if given.json:
@@ -111,5 +116,9 @@ def forget(home: str, given: argparse.Namespace) -> None:
     OUT.print(f"generations trained on it: {', '.join(plan['generations']) or 'none'}", markup=False)
     for line in plan["warnings"]:
         OUT.print(f"note: {line}", markup=False, soft_wrap=True)
+    if plan.get("scrubbed"):
+        OUT.print("its old bytes are off the disk, backups and exports apart")
+    elif "scrubbed" in plan:
+        OUT.print("the tables were written anew; the log and the backups of this server are its operator's affair")
     if not given.yes:
         OUT.print("Nothing was changed. The same with --yes does it; there is no way back.")

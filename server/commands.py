@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from engine.errors import InvalidInput
@@ -36,7 +36,13 @@ async def survey(given: Command) -> Any:
 async def corpus_add(given: Command) -> Any:
     """Indexes a folder or file, or refreshes it; a person at the keyboard may name any."""
     memory = await memory_of(given)
-    return await memory.corpora.add(given.text("name"), Path(given.text("path")), _progress(given), anywhere=True)
+    return await memory.corpora.add(
+        given.text("name"),
+        Path(given.text("path")),
+        _progress(given),
+        anywhere=True,
+        language=given.arguments.get("language"),
+    )
 
 
 def _progress(given: Command) -> Callable[[int, int, str], Awaitable[None]]:
@@ -61,12 +67,52 @@ async def corpus_remove(given: Command) -> Any:
     return {"removed": given.text("name")}
 
 
+@command("corpus.export")
+async def corpus_export(given: Command) -> Any:
+    """Writes a corpus with its vectors to one file."""
+    memory = await memory_of(given)
+    return await memory.parcels.export(given.text("name"), Path(given.text("path")))
+
+
+@command("corpus.import")
+async def corpus_import(given: Command) -> Any:
+    """Makes a corpus of such a file."""
+    memory = await memory_of(given)
+    return await memory.parcels.take(Path(given.text("path")), str(given.arguments.get("name") or ""))
+
+
+@command("corpus.mount")
+async def corpus_mount(given: Command) -> Any:
+    """Puts corpora on the Director, in place of what it wears."""
+    memory = await memory_of(given)
+    return await memory.corpora.mount("director", *_names(given))
+
+
+@command("corpus.unmount")
+async def corpus_unmount(given: Command) -> Any:
+    """Takes corpora off the Director."""
+    memory = await memory_of(given)
+    await memory.corpora.unmount("director", *_names(given))
+    return {"mounted": list(await memory.corpora.mounted("director"))}
+
+
+def _names(given: Command) -> list[str]:
+    names = given.arguments.get("names")
+    if not isinstance(names, list) or not names:
+        raise InvalidInput("This command needs `names`.", "`soul corpus list` shows them.")
+    return [str(name) for name in cast("list[object]", names)]
+
+
 @command("corpus.list")
 async def corpus_list(given: Command) -> Any:
     """All corpora and which of them the Director wears."""
     memory = await memory_of(given)
     mounted = await memory.corpora.mounted("director")
-    return {"corpora": plain(await memory.corpora.list()), "mounted": list(mounted)}
+    return {
+        "corpora": plain(await memory.corpora.list()),
+        "mounted": list(mounted),
+        "followed": memory.watching.state,
+    }
 
 
 @command("recall")
@@ -79,13 +125,15 @@ async def recall(given: Command) -> Any:
         text=given.text("query"),
         k=int(given.arguments.get("k", 8)),
         corpus=given.arguments.get("corpus"),
-        since=_time(given.arguments.get("since")),
-        until=_time(given.arguments.get("until")),
+        since=time_of(given.arguments.get("since")),
+        until=time_of(given.arguments.get("until")),
+        vectors=bool(given.arguments.get("vectors")),
     )
     return list(await memory.recall.search(query))
 
 
-def _time(text: str | None) -> datetime | None:
+def time_of(text: str | None) -> datetime | None:
+    """A time as a person writes it; without a zone it is local."""
     if not text:
         return None
     try:

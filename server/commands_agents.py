@@ -42,7 +42,12 @@ async def work_order_show(given: Command) -> Any:
     """One work order with its attempts."""
     agents = await _agents(given)
     id = _id(given)
-    return {"order": plain(await agents.orders.get(id)), "attempts": plain(await agents.orders.attempts(id))}
+    order, attempts, runs = (
+        await agents.orders.get(id),
+        await agents.orders.attempts(id),
+        await agents.runs.of_order(id),
+    )
+    return {"order": plain(order), "attempts": plain(attempts), "runs": plain(runs)}
 
 
 @command("work_order.decide")
@@ -56,6 +61,11 @@ async def work_order_decide(given: Command) -> Any:
     work_order, attempt = await agents.orders.decide(_id(given), verdict, why, "person")
     said = f"{verdict}: {why}" if why else verdict
     await agents.director.record("", "review", said, "person", work_order.id, number=attempt.number)
-    from tools.report_outcome import verdict_text
+    from agents.orders import CLIENT
+    from agents.reviewing import verdict_text
 
-    return {"says": verdict_text(work_order, attempt), "state": work_order.state}
+    says = verdict_text(work_order, attempt)
+    if work_order.state == "revise" and work_order.agent != CLIENT:
+        job = await agents.dispatch.send(work_order)
+        says += f"\nSent on to {work_order.agent} as job {job}; `soul order show {work_order.id}` follows it."
+    return {"says": says, "state": work_order.state}

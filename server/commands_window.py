@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
+import anyio.to_thread
 
-from engine.errors import InvalidInput, SoulError
+from engine.errors import InvalidInput, SoulError, StillLoading
+from engine.kv.removing import remove_shelves
 from server.commands import memory_of
 from server.control import Command, command, plain
 
@@ -82,10 +84,26 @@ async def forget_plan(given: Command) -> Any:
 
 @command("forget.carry_out")
 async def forget_carry_out(given: Command) -> Any:
-    """Forgets, completely and for good."""
+    """Forgets, completely and for good; with `scrub` the old bytes go, too."""
     wish = _wish(given)
     agents = await _agents(given, thinking=False)
-    return await agents.director.forget(wish, BY, str(given.arguments.get("reason") or "the person's wish"))
+    house = given.serving.house
+    try:
+        kept = (await given.part(house.engine)).store.shelf is not None
+    except StillLoading:
+        raise  # nothing was changed yet
+    except SoulError:
+        kept = False
+    if not kept:
+        # No model, or one that keeps nothing: what others left on disk is computed again when it is needed.
+        await anyio.to_thread.run_sync(remove_shelves, house.home / "kv")
+    plan = await agents.director.forget(wish, BY, str(given.arguments.get("reason") or "the person's wish"))
+    agents.household.reload()
+    if not given.arguments.get("scrub"):
+        return plan
+    await given.progress("taking the old bytes off the disk", None)
+    memory = await memory_of(given)
+    return {**plain(plan), "scrubbed": await memory.forgetting.scrub(plan)}
 
 
 def _wish(given: Command) -> Wish:

@@ -101,6 +101,7 @@ async def _answer(
         "server.commands",
         "server.commands_agents",
         "server.commands_checks",
+        "server.commands_exchange",
         "server.commands_kv",
         "server.commands_window",
     ):  # they register the commands on the parts of the house

@@ -102,6 +102,14 @@ def configure(folder: Path, level: str, *, foreground: bool) -> None:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
+def warnings_to_stderr() -> None:
+    """For a command that does its work in its own process: stdout is its answer, so what is logged goes to stderr."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def _formatter(shared: list[Any], renderer: Any) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,

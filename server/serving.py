@@ -26,7 +26,7 @@ from server.connection import refuse_session, serve_session
 from server.presence import Presence
 from server.settings import Loaded
 from server.wire import Hello, Wire, hello
-from tools.caller import SESSION
+from tools.caller import DEPTH, SESSION
 from tools.house import House
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ class Serving:
                 structlog.contextvars.bind_contextvars(client=name)
 
             SESSION.set(secrets.token_hex(8))
+            DEPTH.set(said.depth)
             await serve_session(wire, server, answered=self._answered.set, introduced=introduced)
 
     async def _serve_stdio(self) -> None:

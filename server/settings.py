@@ -24,6 +24,9 @@ TOOLSETS = ("memory", "agents", "self", "status")
 """The names in `tools.registry`, whose import would cost a second (a test compares them)."""
 
 
+_PART = {"least": 0.0, "most": 1.0}
+
+
 @dataclass(frozen=True)
 class Settings:
     """Every setting of the daemon. Folders are absolute."""
@@ -44,12 +47,25 @@ class Settings:
     kv_format: KvFormat | None = field(default=None, metadata={"says": "k8v4, q8 or exact; default: k8v4 if it fits"})
     hot_contexts: int = field(default=3, metadata={"says": "idle agents whose cache stays in memory", "least": 1})
     kv_disk_gb: float = field(default=20.0, metadata={"says": "GB of disk for the caches of all agents"})
+    recall_semantic: float = field(
+        default=0.35, metadata={"says": "share of meaning against keywords in recall", **_PART}
+    )
+    recall_neighbours: float = field(default=0.15, metadata={"says": "what a neighbour's score adds; 0 = off", **_PART})
+    recall_session: float = field(default=0.35, metadata={"says": "what the session's best adds; 0 = off", **_PART})
+    recall_resonance: float = field(default=0.2, metadata={"says": "how far resonance moves a score; 0 = off", **_PART})
+    recall_recency: float = field(default=0.1, metadata={"says": "how far age moves a score; 0 = off", **_PART})
+    recall_distinct: bool = field(default=True, metadata={"says": "leave out hits that repeat a better one"})
     idle_minutes: float = field(default=30.0, metadata={"says": "without clients, then the daemon leaves; 0 = never"})
     http_host: str = field(default="127.0.0.1", metadata={"says": "address of `soul serve --http`"})
     http_port: int = field(default=8420, metadata={"says": "port of `soul serve --http`", "most": 65535})
     http_token: str | None = field(default=None, metadata={"says": "bearer token; required beyond loopback"})
     allowed_roots: tuple[Path, ...] = field(
         default=(), metadata={"says": "folders under which clients may index; default: your home folder"}
+    )
+    watch_corpora: bool = field(default=True, metadata={"says": "whether mounted corpora follow their files"})
+    corpus_file_mb: int = field(
+        default=8,
+        metadata={"says": "MB of the largest text file of a corpus; PDF and Word 8 times", "least": 1, "most": 1000},
     )
     log_level: LogLevel = field(default="info", metadata={"says": "debug, info, warning or error"})
     read_only: bool = field(default=False, metadata={"says": "offer only what changes nothing"})
@@ -267,11 +283,19 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "kv_format": _kv_format,
     "hot_contexts": _whole,
     "kv_disk_gb": _gigabytes,
+    "recall_semantic": _share,
+    "recall_neighbours": _share,
+    "recall_session": _share,
+    "recall_resonance": _share,
+    "recall_recency": _share,
+    "recall_distinct": _flag,
     "idle_minutes": _minutes,
     "http_host": _text,
     "http_port": _whole,
     "http_token": _text,
     "allowed_roots": _roots,
+    "watch_corpora": _flag,
+    "corpus_file_mb": _whole,
     "log_level": _level,
     "read_only": _flag,
     "toolsets": _toolsets,

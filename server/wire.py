@@ -62,6 +62,8 @@ class Hello:
     pid: int | None = None
     read_only: bool = False
     toolsets: frozenset[str] = frozenset()
+    depth: int = 0
+    """0 for a person's own client, 1 for a client that a Soul's Hands started, and so on."""
     control: str = ""
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -75,11 +77,13 @@ def hello(line: bytes) -> Hello | None:
     if not isinstance(said, dict) or said.get("soul") != 1:
         return None
     pid, arguments, toolsets = said.get("pid"), said.get("arguments"), said.get("toolsets")
+    depth = said.get("depth")
     return Hello(
         version=str(said.get("version", "")),
         pid=pid if isinstance(pid, int) else None,
         read_only=said.get("read_only") is True,
         toolsets=frozenset(str(one) for one in toolsets) if isinstance(toolsets, list) else frozenset(),
+        depth=depth if isinstance(depth, int) else 0,
         control=str(said.get("control", "")),
         arguments=arguments if isinstance(arguments, dict) else {},
     )

@@ -42,19 +42,31 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def seasoned_home() -> Iterator[Path]:
-    """A SOUL_HOME whose data folder is initialised already, for tests that may kill its server but leave its files."""
+def untouched_home() -> Iterator[Path]:
+    """A SOUL_HOME whose data folder is initialised already; it is only ever copied."""
     folder = Path(tempfile.mkdtemp(prefix="soul-"))
     cluster.prepare(folder / "postgres", cluster.owner_of(folder / "postgres"))
     yield folder
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def seasoned_home(untouched_home: Path) -> Iterator[Path]:
+    """An initialised SOUL_HOME that tests share: they may kill its server, leave its files, and find other schemas."""
+    folder = Path(tempfile.mkdtemp(prefix="soul-"))
+    yield _copy(untouched_home, folder)
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
-def copied_home(home: Path, seasoned_home: Path) -> Path:
+def copied_home(home: Path, untouched_home: Path) -> Path:
     """An initialised SOUL_HOME whose files a test may spoil."""
-    subprocess.run(["cp", "-a", seasoned_home / "postgres", home / "postgres"], check=True)
-    return home
+    return _copy(untouched_home, home)
+
+
+def _copy(home: Path, to: Path) -> Path:
+    subprocess.run(["cp", "-a", home / "postgres", to / "postgres"], check=True)
+    return to
 
 
 def database_url(address: Address, name: str) -> str:

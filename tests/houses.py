@@ -38,9 +38,10 @@ async def open_house(
     engine_opener: Opener | None = None,
     context_tokens: int | None = None,
     pressure: float = PRESSURE,
+    roots: tuple[Path, ...] = (),
 ) -> AsyncIterator[House]:
     """The house, with all parts ready (but the engine's, when a test brings its own opener or no model)."""
-    house = House(home, (home,), version="test")
+    house = House(home, (home, *roots), version="test")
     config = EngineConfig(home, model=str(model), download=False, context_tokens=context_tokens)
 
     @asynccontextmanager
@@ -56,7 +57,8 @@ async def open_house(
     @asynccontextmanager
     async def agents(_part: Part[Any]) -> AsyncIterator[Agents]:
         found = await house.memory.get()
-        async with Agents.open(found, house.engine.get, director_toolbox(house), limits, pressure) as opened:
+        toolbox = director_toolbox(house)
+        async with Agents.open(found, house.engine.get, toolbox, home, house.allowed_roots, limits, pressure) as opened:
             yield opened
 
     async with anyio.create_task_group() as tasks:

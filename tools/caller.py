@@ -11,11 +11,15 @@ from mcp.server.mcpserver import Context
 
 @dataclass(frozen=True)
 class Caller:
-    """`client` is the name that is written beside everything said in this call; `agent` is "" for a client."""
+    """`client` is the name that is written beside everything said in this call; `agent` is "" for a client.
+
+    `depth` counts the Souls whose Hands this client is: 0 where a person started it.
+    """
 
     client: str
     session: str
     agent: str = ""
+    depth: int = 0
 
 
 AGENT_CALLER: ContextVar[Caller | None] = ContextVar("agent_caller", default=None)
@@ -23,6 +27,9 @@ AGENT_CALLER: ContextVar[Caller | None] = ContextVar("agent_caller", default=Non
 
 SESSION: ContextVar[str] = ContextVar("session", default="")
 """Set by the server for each connection."""
+
+DEPTH: ContextVar[int] = ContextVar("depth", default=0)
+"""Likewise."""
 
 
 def caller_of(context: Context[Any, Any]) -> Caller:
@@ -35,4 +42,4 @@ def caller_of(context: Context[Any, Any]) -> Caller:
     except (AttributeError, ValueError):
         info = None
     name = info.client_info.name if info is not None else "client"
-    return Caller(name[:64] or "client", SESSION.get())
+    return Caller(name[:64] or "client", SESSION.get(), depth=DEPTH.get())

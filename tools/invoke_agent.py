@@ -8,20 +8,23 @@ import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from engine.errors import Forbidden, InvalidInput, NotFound, SoulError, Unavailable
+from engine.errors import Forbidden, InvalidInput, SoulError, Unavailable
 from tools.caller import Caller, caller_of
 from tools.check import identifier, words
 from tools.contract import ADDS, SoulTool
 from tools.house import House
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from agents.agent import Agent, Answer
     from agents.agents import Agents
-    from agents.director import Answer
     from agents.jobs import Job
     from agents.orders import Order
     from agents.turn import Progress
 
-AGENTS = ("director", "hands")
+DEEPEST = 1
+"""Hands of the Soul may not send out Hands of their own."""
 
 DESCRIPTION = """\
 Give a task to the Soul. agent='director' (default): the Soul answers from self, notebook, memory and mounted corpora. \
@@ -55,8 +58,6 @@ def tool(house: House) -> SoulTool:
             id = identifier(job, "job", "invoke_agent gives them.")
             return await _wait(ctx, agents, id, wait_s)
         name = agent.strip().lower()
-        if name not in AGENTS:
-            raise NotFound(f"There is no agent {agent[:64]!r}.", f"Agents: {', '.join(AGENTS)}.")
         rules = [words(rule, "constraints") for rule in constraints]
         asked, material = words(task, "task"), cleaned(context)
         if name == "hands":
@@ -65,11 +66,16 @@ def tool(house: House) -> SoulTool:
             memory = await house.memory.get()
             order = await place(memory, agents, asked, rules, material, caller.client, caller.session)
             return order_text(order)
-        if caller.agent:
+        if caller.agent and name == caller.agent:
             raise Forbidden("An agent cannot call itself.", "Answer, or give the Hands an order: agent='hands'.")
-        id = await agents.jobs.start(
-            "director", asked, caller.client, caller.session, _work(agents, caller, asked, rules, material)
-        )
+        if caller.agent and (name == "director" or caller.agent != "director"):
+            raise Forbidden("Only the Director calls other agents.", "Say in your answer what is needed and from whom.")
+        thinker = _at_home(agents, name)
+        if thinker is None:
+            id = await _send(house, agents, name, caller, asked, rules, material)
+            return await _wait(ctx, agents, id, wait_s)
+        work = _work(thinker, caller, asked, rules, material)
+        id = await agents.jobs.start(name, asked, caller.client, caller.session, work)
         try:
             return await _wait(ctx, agents, id, wait_s)
         except anyio.get_cancelled_exc_class():
@@ -89,11 +95,36 @@ def tool(house: House) -> SoulTool:
     )
 
 
-def _work(agents: Agents, caller: Caller, task: str, rules: list[str], material: str) -> Any:
-    from agents.director import Task
+async def _send(
+    house: House, agents: Agents, name: str, caller: Caller, task: str, rules: list[str], material: str
+) -> UUID:
+    """Places an order and sends it to Hands of our own; the job's id. A client that hangs up does not stop it."""
+    from agents.ordering import place
+
+    spec = agents.outside.spec(name)
+    if caller.depth >= DEEPEST:
+        raise Forbidden("You are Hands of this Soul yourself, and cannot send out others.", "Do it, or report why not.")
+    memory = await house.memory.get()
+    budget = {"minutes": spec.minutes, "rounds": spec.rounds}
+    order = await place(memory, agents, task, rules, material, caller.client, caller.session, name, budget)
+    return await agents.dispatch.send(order)
+
+
+def _at_home(agents: Agents, name: str) -> Agent | None:
+    """The local agent of that name; None for one that works outside. NotFound when there is neither."""
+    from agents.roster import LocalSpec
+
+    if name == "director":
+        return agents.director
+    spec = agents.outside.roster().get(name)
+    return agents.household.agent(spec) if isinstance(spec, LocalSpec) else None
+
+
+def _work(agent: Agent, caller: Caller, task: str, rules: list[str], material: str) -> Any:
+    from agents.agent import Task
 
     async def work(report: Any) -> str:
-        answer = await agents.director.answer(Task(task, tuple(rules), material, caller.client, caller.session), report)
+        answer = await agent.answer(Task(task, tuple(rules), material, caller.client, caller.session), report)
         return answer_text(answer)
 
     return work
@@ -119,7 +150,7 @@ def answer_text(answer: Answer) -> str:
     """The answer with what it rests on and what it cost; a stand-in's notice comes first."""
     report = answer.report
     lines = [f"[{answer.notice}]", ""] if answer.notice else []
-    lines.append(answer.text or "(The Director gave no words.)")
+    lines.append(answer.text or "(No words were given.)")
     lines.append("")
     lines += [f"({one.words})" for one in answer.flushed]
     if answer.sources:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context
 from mcp_types import ResourceLink, TextContent
 from pydantic import Field
 
+from memory.text import cleaned
 from tools.check import moment, words
 from tools.contract import READS, SoulTool
 from tools.house import House
 
 if TYPE_CHECKING:
-    from memory.recall import Hit
+    from memory.recall import Hit, Why
 
 Kind = Literal[
     "said", "answer", "thought", "call", "result", "note", "chunk", "order", "outcome", "review", "self", "event"
@@ -43,10 +45,13 @@ def tool(house: House) -> SoulTool:
         until: Annotated[str, Field(max_length=40)] = "",
         min_resonance: Annotated[float, Field(ge=0, le=1)] = 0.0,
         token_budget: Annotated[int, Field(ge=50, le=10_000, description="Most tokens of text")] = 2000,
+        why: Annotated[bool, Field(description="Show what each score is made of")] = False,
+        vectors: Annotated[bool, Field(description="Add each hit's vector")] = False,
+        vector: Annotated[str, Field(max_length=20_000, description="A vector to ask by, as returned")] = "",
     ) -> list[TextContent | ResourceLink]:
         from memory.recall import Query
 
-        asked = words(query, "query")
+        asked = cleaned(query).strip() if vector.strip() else words(query, "query")
         memory = await house.memory.get()
         hits = await memory.recall.search(
             Query(
@@ -59,6 +64,8 @@ def tool(house: House) -> SoulTool:
                 until=moment(until, "until"),
                 min_resonance=min_resonance,
                 token_budget=token_budget,
+                vector=vector.strip(),
+                vectors=vectors,
             )
         )
         links = [
@@ -66,7 +73,11 @@ def tool(house: House) -> SoulTool:
             for hit in hits
         ]
         where = corpus.strip() or ", ".join(["memory", *await memory.corpora.mounted("director")])
-        return [TextContent(type="text", text=shown(asked, where, hits)), *links]
+        blocks = [TextContent(type="text", text=shown(asked, where, hits, why=why)), *links]
+        if vectors:
+            by_id = {str(hit.id): hit.vector for hit in hits}
+            blocks.append(TextContent(type="text", text=json.dumps({"vectors": by_id})))
+        return blocks
 
     return SoulTool.make(
         house,
@@ -78,15 +89,17 @@ def tool(house: House) -> SoulTool:
     )
 
 
-def shown(query: str, where: str, hits: tuple[Hit, ...]) -> str:
-    """The hits as text: number, source, scores, id, then the words."""
+def shown(query: str, where: str, hits: tuple[Hit, ...], *, why: bool = False) -> str:
+    """The hits as text: number, source, scores, id, then the words; with `why`, what each score is made of."""
     if not hits:
         return (
             f"Nothing in {where} matches {query!r}. Try other words, corpus='*', or mount a corpus "
             "(soul://corpora lists them)."
         )
     blocks = [
-        f"{place}. [{hit.citation}] score {hit.score:.2f} ({_parts(hit)})\n   id {hit.id}\n{hit.prose}"
+        f"{place}. [{hit.citation}] score {hit.score:.2f} ({_parts(hit)}){_repeats(hit)}\n   id {hit.id}\n"
+        + (f"   {reasons(hit.why)}\n" if why else "")
+        + hit.prose
         for place, hit in enumerate(hits, 1)
     ]
     return f"{len(hits)} from {where}:\n\n" + "\n\n".join(blocks)
@@ -95,3 +108,15 @@ def shown(query: str, where: str, hits: tuple[Hit, ...]) -> str:
 def _parts(hit: Hit) -> str:
     meaning = "vector still owed" if hit.semantic is None else f"meaning {hit.semantic:.2f}"
     return f"{meaning}, keyword {hit.keyword:.2f}"
+
+
+def _repeats(hit: Hit) -> str:
+    return f", said {hit.repeats + 1} times alike" if hit.repeats else ""
+
+
+def reasons(why: Why) -> str:
+    """What a score is made of, in one line."""
+    return (
+        f"why: words {why.words:.2f} + meaning {why.meaning:.2f} + neighbours {why.neighbours:.2f}"
+        f" + session {why.session:.2f}, times resonance {why.resonance:.2f} and recency {why.recency:.2f}"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcp.server.mcpserver import MCPServer
@@ -68,9 +68,9 @@ def director_toolbox(house: House) -> Toolbox:
     )
 
 
-def _caller(server: MCPServer[Any], name: str) -> Callable[[dict[str, Any]], Any]:
-    async def call(arguments: dict[str, Any]) -> str:
-        token = AGENT_CALLER.set(Caller("director", "", agent="director"))
+def _caller(server: MCPServer[Any], name: str) -> Callable[[dict[str, Any], str], Awaitable[str]]:
+    async def call(arguments: dict[str, Any], agent: str) -> str:
+        token = AGENT_CALLER.set(Caller(agent, "", agent=agent))
         try:
             result = await server.call_tool(name, arguments)
         except ToolError as error:

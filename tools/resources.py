@@ -101,17 +101,38 @@ def add_resources(server: MCPServer[Any], house: House) -> None:
             "working_memory": [vars(one) for one in engine.store.list()] if engine else [],
         }
         hands = {"name": "hands", "role": "hands", "runs_on": "client", "orders_close_with": "report_outcome"}
-        return _json([director, hands])
+        listed: list[dict[str, Any]] = [director, hands]
+        if agents is not None:
+            try:
+                specs = agents.outside.roster().specs
+                listed += [spec.model_dump() for name, spec in specs.items() if name != "director"]
+            except SoulError as error:
+                listed.append({"error": str(error)})
+        return _json(listed)
 
     @server.resource(
         "soul://generations", name="generations", description="The weights in force and their lineage.", mime_type=JSON
     )
     async def the_generations() -> str:
         async def read() -> str:
+            from evolution.generations import Generations
+
+            generations = Generations(house.home)
             info = (await house.engine.get(0)).info
-            return _json(
-                [{"generation": "anchor", "current": True, "model": info.name, "fingerprint": info.fingerprint}]
-            )
+            kept = [
+                {
+                    "generation": one.number,
+                    "in_force": one.number == generations.current(),
+                    "served": info.path == generations.folder(one.number),
+                    "made": one.made,
+                    "adapters": list(one.adapters),
+                    "recipe": one.recipe,
+                    "gate": one.verdict or "not judged",
+                }
+                for one in generations.all()
+            ]
+            served = {"model": info.name, "fingerprint": info.fingerprint}
+            return _json({"served": served, "in_force": generations.current() or "anchor", "generations": kept})
 
         return await _read(read)
 

@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from agents.agent import Task, asked
 from agents.context import Told, opening_text
-from agents.director import Task, asked, ratify_question, review_question
+from agents.director import ratify_question, review_question
 from agents.orders import Attempt, Order
-from memory.recall import Hit
+from memory.recall import Hit, Why
 from memory.selves import Proposal
 from training.vocabulary import Split, Vocabulary
 
@@ -75,7 +76,7 @@ def _hit(words: Vocabulary, prose: str) -> Hit:
     return Hit(
         id=_uuid(words), prose=prose, kind="note", corpus=None, source=f"{file}:{words.rng.randint(1, 400)}",
         score=0.5, semantic=None, keyword=1.0, time=time, agent="director", session="taught", sequence=0, origin="user",
-        resonance=0.5, metadata={},
+        resonance=0.5, metadata={}, why=Why(0.5, 0.0, 0.0, 0.0, 1.0, 1.0),
     )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def _reviewed(words: Vocabulary) -> Example:
     budget: dict[str, Any] = {"rounds": 3}
     order = Order(
         _uuid(words), f"Write {file}.", (), "", (f"{file} exists", f"it holds {number} rows"), {}, budget, "reported",
-        "client", "taught", START,
+        "client", "taught", START, "hands", "",
     )  # fmt: skip
     attempt = Attempt(order.id, 1, outcome, (file,) if verdict != "reject" else (), "hands", START, None, "", "")
     return Example("review", _system(), review_question(order, attempt), f"{verdict}\n{why}")

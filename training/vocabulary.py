@@ -18,53 +18,11 @@ def _words(text: str) -> list[str]:
 
 
 ONSETS = _words("b br c ch d dr f g gr h j k kl l m n p pr r s sh st t tr v w y z")
-    "b",
-    "br",
-    "c",
-    "ch",
-    "d",
-    "dr",
-    "f",
-    "g",
-    "gr",
-    "h",
-    "j",
-    "k",
-    "kl",
-    "l",
-    "m",
-    "n",
-    "p",
-    "pr",
-    "r",
-    "s",
-    "sh",
-    "st",
-    "t",
-    "tr",
-    "v",
-    "w",
-    "y",
-    "z",
-]
 VOWELS = _words("a e i o u ai ea io oa")
 CODAS = ["", "", "l", "m", "n", "r", "s", "t", "nd", "rk", "x"]
 HELD_OUT = 5
 """One word in so many is kept for the evaluation."""
 FIELDS = _words("port deadline budget owner colour region release room licence host codename reviewer")
-    "port",
-    "deadline",
-    "budget",
-    "owner",
-    "colour",
-    "region",
-    "release",
-    "room",
-    "licence",
-    "host",
-    "codename",
-    "reviewer",
-]
 SUFFIXES = ("md", "py", "toml", "sql", "json", "txt")
 
 

@@ -1,6 +1,6 @@
 """`python -m bench.flush [--points 200] [--seed 1] [--quick]`: kill -9 at random points around a flush.
 
-Over an embedded Postgres of its own, with all its safety on. Writes bench/results/flush.json.
+Over an embedded Postgres of its own, with all its safety on. Writes bench/results/flush.json and flush.png.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import anyio
 
+from bench.flush.drawing import draw
 from bench.flush.killing import Outcome, run
 from memory import cluster
 from memory.postgres import EmbeddedPostgres
@@ -46,5 +47,7 @@ if __name__ == "__main__":
     figures = {**vars(outcome), "states": dict(outcome.states), "seed": given.seed}
     if not given.quick:
         RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+        draw(figures, RESULTS.with_suffix(".png"))
+    del figures["kills"]
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     sys.exit(1 if outcome.violations else 0)

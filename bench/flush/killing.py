@@ -41,6 +41,8 @@ class Outcome:
     points: int = 0
     states: Counter[str] = field(default_factory=Counter[str])
     """The latest flush's state at each kill."""
+    kills: list[tuple[str, float, str]] = field(default_factory=list[tuple[str, float, str]])
+    """Behind what (`flush`, `ready`), after how many milliseconds, in which state of the latest flush."""
     violations: list[str] = field(default_factory=list[str])
     turns: int = 0
     flushes: int = 0
@@ -72,7 +74,9 @@ async def run(home: Path, url: str, points: int, seed: int) -> Outcome:
         lines = await anyio.to_thread.run_sync(_killed, home, url, model, first, after_flush, delay)
         first = _note(lines, answered, first)
         outcome.points += 1
-        await _look(url, outcome, answered)
+        state = await _look(url, outcome, answered)
+        outcome.states[state] += 1
+        outcome.kills.append(("flush" if after_flush else "ready", round(delay * 1000, 1), state))
     lines = await anyio.to_thread.run_sync(_ended, home, url, found[0], first)
     first = _note(lines, answered, first)
     await _look(url, outcome, answered, last=True)
@@ -138,7 +142,8 @@ OPENING = "SELECT opening_text FROM windows WHERE agent = 'director'"
 FLUSHES = "SELECT state, version FROM flushes ORDER BY number"
 
 
-async def _look(url: str, outcome: Outcome, answered: set[int], *, last: bool = False) -> None:
+async def _look(url: str, outcome: Outcome, answered: set[int], *, last: bool = False) -> str:
+    """Counts what is there and notes what should not be; the state of the latest flush."""
     connection = await asyncpg.connect(url)
     try:
         # A commit that was sent before the kill is still carried out.
@@ -159,10 +164,9 @@ async def _look(url: str, outcome: Outcome, answered: set[int], *, last: bool = 
         await connection.close()
     outcome.flushes, outcome.versions = len(rows["flushes"]), len(rows["notebooks"])
     outcome.digests = sum(row["author"] == "digest" for row in rows["notebooks"])
-    if not last:
-        outcome.states[rows["flushes"][-1]["state"] if rows["flushes"] else "none"] += 1
     where = "at the end" if last else f"at kill {outcome.points}"
     outcome.violations += [f"{where}: {said}" for said in violations(rows, opening, answered, last)]
+    return rows["flushes"][-1]["state"] if rows["flushes"] else "none"
 
 
 def violations(rows: dict[str, list[Any]], opening: str | None, answered: set[int], last: bool) -> list[str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import anyio
 import structlog
 
+from agents.agent import Task
 from agents.agents import Agents
-from agents.director import Task
 from agents.toolbox import Toolbox
 from agents.turn import Progress, TurnLimits
 from engine.engine import Engine, EngineConfig
@@ -49,7 +49,7 @@ async def main(home: Path, url: str, model: str, first: int, number: int) -> Non
         async def ready(_seconds: float) -> Engine:
             return engine
 
-        async with Agents.open(memory, ready, Toolbox(), TurnLimits(tokens=64)) as agents:
+        async with Agents.open(memory, ready, Toolbox(), home, limits=TurnLimits(tokens=64)) as agents:
             say("ready")
             for question in count(first) if not number else range(first, first + number):
                 say(f"asked {question}")

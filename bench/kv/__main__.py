@@ -1,9 +1,10 @@
 """KV caches that outlive the process: exactness, resuming, saving, damage, decoding together.
 
-    python -m bench.kv [--quick] [--only exactness,first_token,resume,together,peak,flips]
+    python -m bench.kv [--quick] [--only exactness,resume,first_token,...] [--out FOLDER]
 
-Writes bench/results/kv.json and kv.png (with --quick: to the temporary folder only). Medians of `repeats` runs. The
-kill test is `pytest -m slow tests/kv`, since it needs a process to kill.
+Writes kv.json after each part, and kv.png at the end, to bench/results (with --quick: to the temporary folder, unless
+--out says where). Peers take turns within each round; figures are medians with extremes and counts. Kills and flips are
+`python -m bench.kv.faults`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import platform
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,11 @@ from engine.blas import preload
 
 preload()
 
-from bench.kv import drawing, loading, shapes, turns  # noqa: E402
+from bench.kv import drawing, llama_cpp, loading, restart, shapes, turns  # noqa: E402
 from engine.kv.form import KvChoice  # noqa: E402
 
 RESULTS = Path(__file__).parent.parent / "results"
-PARTS = ("exactness", "first_token", "resume", "together", "peak", "flips")
+PARTS = ("resume", "next_call", "first_token", "restart", "together", "peak", "exactness", "llama_cpp")
 
 
 def on_a_thread(work: Any) -> Any:
@@ -61,56 +64,76 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    parts = given.only.split(",")
-    repeats = 3 if given.quick else given.repeats
+    parts, quick = given.only.split(","), bool(given.quick)
+    rounds = 2 if quick else given.repeats
+    began = time.perf_counter()
     report: dict[str, Any] = {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {turns.load_average():.1f}",
-        "repeats": repeats,
+        "quick": quick,
+        "seconds": {},
     }
-
-    def note(part: str, value: Any) -> None:
-        report[part] = value
-        print(json.dumps({part: value}, indent=1), flush=True)
-
     with tempfile.TemporaryDirectory(prefix="soul-bench-") as name:
         folder = Path(name)
-        small = shapes.model(folder, "30M")
-        seedling = folder / "words" / "seedling-1"
-        if "exactness" in parts:
-            kinds: tuple[KvChoice, ...] = turns.FORMATS
-            count = 30 if given.quick else 200
-            note("exactness", [anyio.run(turns.exactness, seedling, kv, count, folder / f"exact-{kv}") for kv in kinds])
-        if "first_token" in parts:
-            lengths = (1024, 4096) if given.quick else (1024, 4096, 8192, 16384)
-            found = {"30M": anyio.run(turns.first_tokens, small, lengths, repeats, folder / "ttft-30M")}
-            if not given.quick:
-                large = shapes.model(folder, "150M")
-                found["150M"] = anyio.run(turns.first_tokens, large, lengths, repeats, folder / "ttft-150M")
-            note("first_token", found)
-        if "resume" in parts:
-            wanted = [shapes.LLAMA_8B] if given.quick else [shapes.LLAMA_8B, shapes.MISTRAL_LARGE]
-            rows = [
-                on_a_thread(lambda shape=shape: loading.run(shape, 4200, repeats, folder / f"resume-{shape.layers}"))
-                for shape in wanted
-            ]
-            note("resume", rows)
-        if "together" in parts:
-            note("together", anyio.run(turns.together, small, 4, 64, repeats, folder / "together"))
-        if "peak" in parts:
-            lengths = (2048,) if given.quick else (8192, 16384)
-            kinds = ("k8v4", "exact")
-            note(
-                "peak",
-                [anyio.run(turns.peak, small, kv, length, folder / "peak") for length in lengths for kv in kinds],
-            )
-        if "flips" in parts:
-            note("flips", anyio.run(turns.flips, seedling, 500 if given.quick else 3000, folder / "flips"))
-        target = folder if given.quick else RESULTS
-        if set(parts) >= {"first_token", "resume"} and not given.quick:
-            target.mkdir(exist_ok=True)
+        target = given.out or (folder if quick else RESULTS)
+        target.mkdir(exist_ok=True, parents=True)
+        works = parts_of(folder, rounds, quick=quick)
+        for part in parts:
+            started = time.perf_counter()
+            report[part] = works[part]()
+            report["seconds"][part] = round(time.perf_counter() - started, 1)
             (target / "kv.json").write_text(json.dumps(report, indent=1) + "\n")
+            print(json.dumps({part: report[part]}, indent=1), flush=True)
+        if {"first_token", "resume"} <= set(parts):
             drawing.draw(report, target / "kv.png")
+    print(f"{time.perf_counter() - began:.0f} s in all, by part {report['seconds']}", flush=True)
+
+
+def parts_of(folder: Path, rounds: int, *, quick: bool) -> dict[str, Callable[[], Any]]:
+    """What each part runs."""
+    words = folder / "words" / "seedling-1"
+    small = shapes.model(folder, "30M")
+
+    def resume() -> list[dict[str, Any]]:
+        wanted = [(shapes.LLAMA_8B, 4096), (shapes.LLAMA_8B, 4200)]
+        wanted += [] if quick else [(shapes.MISTRAL_LARGE, 4096)]
+        return [
+            on_a_thread(lambda shape=shape, n=n: loading.run(shape, n, rounds, folder / f"{shape.layers}-{n}"))
+            for shape, n in wanted
+        ]
+
+    def first_token() -> dict[str, Any]:
+        lengths = (1024, 2048) if quick else (1024, 4096, 8192, 16384)
+        sizes = ("30M",) if quick else ("30M", "150M")
+        return {
+            size: anyio.run(turns.first_tokens, shapes.model(folder, size), lengths, rounds, folder / f"ttft-{size}")
+            for size in sizes
+        }
+
+    def together() -> list[Any]:
+        lengths = (16, 300) if quick else (16, 300, 2000)
+        return [anyio.run(turns.together, small, 4, n, 16 if quick else 48, rounds, folder / "joint") for n in lengths]
+
+    def peak() -> list[Any]:
+        kinds: tuple[KvChoice, ...] = ("k8v4", "exact")
+        lengths = (2048,) if quick else (8192, 16384)
+        return [anyio.run(turns.peak, small, kv, n, folder / "peak") for n in lengths for kv in kinds]
+
+    def exactness() -> list[Any]:
+        count = 12 if quick else 200
+        return [anyio.run(turns.exactness, words, kv, count, folder / f"exact-{kv}") for kv in turns.FORMATS]
+
+    return {
+        "resume": resume,
+        "next_call": lambda: anyio.run(turns.next_call, small, rounds, folder / "next"),
+        "first_token": first_token,
+        "restart": lambda: restart.run(small, 200 if quick else 1000, rounds, folder / "restart"),
+        "together": together,
+        "peak": peak,
+        "exactness": exactness,
+        "llama_cpp": lambda: llama_cpp.run("30M", 512 if quick else 4096, rounds, folder / "llama"),
+    }
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from mlx_lm.models.cache import KVCache, load_prompt_cache, save_prompt_cache
 
 from bench.kv.shapes import KvShape
+from bench.kv.timing import interleaved, nothing, spread
 from engine.backend import mx
 from engine.contexts import Context
 from engine.kv.chain import Chain
@@ -56,19 +56,6 @@ def forget(paths: list[Path]) -> None:
         os.close(descriptor)
 
 
-def timed(work: Callable[[], Any], repeats: int, before: Callable[[], None] | None = None) -> float:
-    """Median seconds."""
-    times: list[float] = []
-    for _ in range(repeats):
-        if before is not None:
-            before()
-        began = time.perf_counter()
-        kept = work()
-        times.append(time.perf_counter() - began)
-        del kept
-    return median(times)
-
-
 def raw(paths: list[Path]) -> Any:
     """Reads the files into fresh memory with one call each: the least that any loader must do."""
     found: list[bytearray] = []
@@ -98,104 +85,130 @@ def run(shape: KvShape, tokens: int, repeats: int, home: Path) -> dict[str, Any]
     context.journal = Journal(shelf.home_of("agent") / "ids.log")
     context.journal.write(context.ids)
     manifest = save(shelf, extract(context))
-    hot = [sum(extent.nbytes for extent in layer.extents) for layer in context.cache or ()]
+    sealed = sum(extent.nbytes for layer in context.cache or () for extent in layer.extents)
     fp16 = 2 * shape.layers * shape.kv_heads * shape.head_dim * 2
-    share = sum(hot) / ((context.cache or [])[0].sealed * fp16)
+    share = sealed / ((context.cache or [])[0].sealed * fp16)
     files = [shelf.pool / ref.file for ref in manifest.blocks]
     files += [shelf.home_of("agent") / tail.file for tail in manifest.tails]
     ids, links = context.ids, context.chain.links(context.ids, tokens // BLOCK)  # type: ignore[union-attr]
+    figures: dict[str, Any] = {"shape": shape.name, "tokens": tokens, "sealed_share_of_fp16": share}
 
     def resume() -> Any:
-        again = Context("agent", ids)
+        again = Context("agent", list(ids[: tokens + 1]))
         again.cache = [SealedCache(form) for _ in range(shape.layers)]
-        again.restored = restore(shelf, "agent", ids, links, whole=False)
+        again.restored = restore(shelf, "agent", again.ids, links, whole=False)
         again.attach()
         assert again.cached == tokens
         return append_one(again.cache, shape)
 
     plain = home / "plain.safetensors"
-
-    def peers_cache() -> list[Any]:
-        made_one: list[Any] = []
-        for _ in range(shape.layers):
-            layer = KVCache()
-            size = (1, shape.kv_heads, tokens, shape.head_dim)
-            layer.update_and_fetch(mx.random.normal(size).astype(mx.float16), mx.random.normal(size).astype(mx.float16))
-            mx.eval(layer.keys, layer.values)
-            made_one.append(layer)
-        return made_one
-
-    def save_theirs() -> float:
-        theirs = peers_cache()
-        return timed(lambda: save_prompt_cache(str(plain), theirs), max(1, repeats // 3))
-
-    peer_save = save_theirs()
+    save_prompt_cache(str(plain), peers_cache(shape, tokens))
     mx.clear_cache()
 
     def load_theirs() -> Any:
-        return append_one(load_prompt_cache(str(plain)), shape)
+        loaded: Any = load_prompt_cache(str(plain))
+        return append_one(loaded, shape)
 
-    figures: dict[str, Any] = {
-        "shape": shape.name,
-        "tokens": tokens,
-        "file_bytes": sum(path.stat().st_size for path in files),
-        "sealed_share_of_fp16": share,
-        "mlx_lm_file_bytes": plain.stat().st_size,
-    }
+    figures["file_bytes"] = sum(path.stat().st_size for path in files)
+    figures["mlx_lm_file_bytes"] = plain.stat().st_size
     for state in ("warm", "cold"):
-        cold = (lambda: forget(files)) if state == "cold" else None
-        cold_theirs = (lambda: forget([plain])) if state == "cold" else None
-        figures[state] = {
-            "raw_read_s": timed(lambda: raw(files), repeats, cold),
-            "soul_s": timed(resume, repeats, cold),
-            "mlx_lm_fp16_s": timed(load_theirs, repeats, cold_theirs),
-        }
-        figures[state]["soul_to_raw"] = figures[state]["soul_s"] / figures[state]["raw_read_s"]
-        figures[state]["mlx_lm_to_soul"] = figures[state]["mlx_lm_fp16_s"] / figures[state]["soul_s"]
-    figures["save"] = saving(shelf, context, shape, form, repeats, peer_save)
+        ours = (lambda: forget(files)) if state == "cold" else nothing
+        theirs = (lambda: forget([plain])) if state == "cold" else nothing
+        found: dict[str, Any] = interleaved(
+            {
+                "raw_read_s": (lambda: raw(files), ours),
+                "soul_s": (resume, ours),
+                "mlx_lm_fp16_s": (load_theirs, theirs),
+            },
+            repeats,
+        )
+        found["soul_to_raw"] = found["soul_s"]["median"] / found["raw_read_s"]["median"]
+        found["mlx_lm_to_soul"] = found["mlx_lm_fp16_s"]["median"] / found["soul_s"]["median"]
+        figures[state] = found
     plain.unlink()
+    # Last, since a save replaces the tail that was resumed from.
+    figures["save"] = saving(shelf, context, shape, form, repeats, home)
     return figures
 
 
-def saving(
-    shelf: Shelf, context: Context, shape: KvShape, form: Form, repeats: int, peer_save: float
-) -> dict[str, Any]:
-    """A turn of 512 tokens behind the saved ones: what the compute thread and the writer spend, and the bytes."""
-    extracting: list[float] = []
-    writing: list[float] = []
-    written = 0
+def peers_cache(shape: KvShape, tokens: int) -> list[Any]:
+    """mlx_lm's own cache of this shape, random, in half precision."""
+    found: list[Any] = []
+    for _ in range(shape.layers):
+        layer = KVCache()
+        size = (1, shape.kv_heads, tokens, shape.head_dim)
+        layer.update_and_fetch(mx.random.normal(size).astype(mx.float16), mx.random.normal(size).astype(mx.float16))
+        mx.eval(layer.keys, layer.values)
+        found.append(layer)
+    return found
+
+
+def saving(shelf: Shelf, context: Context, shape: KvShape, form: Form, repeats: int, home: Path) -> dict[str, Any]:
+    """A turn of 512 tokens behind the saved ones: what the compute thread and the writer spend, and the bytes.
+
+    Beside it, in each round, the whole context written anew, and mlx_lm's file of a cache of that length.
+    """
+    tokens = context.cached
+    first = shelf.manifest("agent")
+    assert first is not None
+    names = ("sealing_s", "compute_thread_s", "writer_s", "whole_file_s", "mlx_lm_fp16_s")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    written = least = 0.0
+    pairs = shape.layers * shape.kv_heads * shape.head_dim
+    theirs = peers_cache(shape, tokens + 512)
+    start = context.cache or []
     for _ in range(repeats):
-        context.refs = list(shelf.manifest("agent").blocks)  # type: ignore[union-attr]
+        context.refs = list(first.blocks)
+        # Sealed blocks cannot be cut open again, so that each round starts from a copy.
+        context.cache, context.cached = [layer.fork() for layer in start], tokens
         grow(context, shape, 512)
         context.ids.extend((3 * n) % 4000 for n in range(512))
         before = shelf.written
+        # A full tail is quantised once, now or with the next token: computing, which is no part of saving.
+        began = time.perf_counter()
+        for layer in context.cache or ():
+            layer.seal_full()
+            mx.eval(layer.state)
+        times["sealing_s"].append(time.perf_counter() - began)
         began = time.perf_counter()
         snapshot = extract(context)
-        extracting.append(time.perf_counter() - began)
-        began = time.perf_counter()
+        extracted = time.perf_counter()
         save(shelf, snapshot)
-        writing.append(time.perf_counter() - began)
+        times["writer_s"].append(time.perf_counter() - extracted)
+        times["compute_thread_s"].append(extracted - began)
         written = shelf.written - before
-    pairs = shape.layers * shape.kv_heads * shape.head_dim
-    tail = context.cached - (context.cache or [])[0].sealed
-    least = 512 * pairs * form.value_pair_bytes() + tail * pairs * 4
-    # The whole context anew, as a format without append has to.
-    context.refs = []
-    whole = timed(lambda: save(shelf, extract(context)), 1, lambda: _gone(shelf))
+        tail = context.cached - (context.cache or [])[0].sealed
+        least = (512 + tokens % BLOCK - tail) * pairs * form.value_pair_bytes() + tail * pairs * 4
+        # As a format without append has to: all of it, under another name, so that the first save stays.
+        context.refs = []
+        began = time.perf_counter()
+        whole = replace(extract(context), name="whole")
+        save(shelf, whole)
+        times["whole_file_s"].append(time.perf_counter() - began)
+        shelf.drop("whole")
+        began = time.perf_counter()
+        save_prompt_cache(str(home / "theirs.safetensors"), theirs)
+        sync(home / "theirs.safetensors")
+        times["mlx_lm_fp16_s"].append(time.perf_counter() - began)
+        del context.ids[tokens + 1 :]
+        shelf.commit(first)
+        shelf.sweep()
+    (home / "theirs.safetensors").unlink()
+    found: dict[str, Any] = {name: spread(one) for name, one in times.items()}
     return {
         "turn_tokens": 512,
-        "context_tokens": context.cached,
-        "compute_thread_s": median(extracting),
-        "writer_s": median(writing),
-        "written_bytes": written,
+        "context_tokens": tokens,
+        **found,
+        "written_bytes": int(written),
         "new_kv_and_tail_bytes": round(least),
         "written_to_new": written / least,
-        "whole_file_s": whole,
-        "mlx_lm_whole_fp16_s": peer_save,
-        "share_of_whole": (median(extracting) + median(writing)) / whole,
+        "share_of_whole": (found["compute_thread_s"]["median"] + found["writer_s"]["median"])
+        / found["whole_file_s"]["median"],
     }
 
 
-def _gone(shelf: Shelf) -> None:
-    for path in shelf.pool.iterdir():
-        path.unlink()
+def sync(path: Path) -> None:
+    """Makes a peer's file as durable as ours."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

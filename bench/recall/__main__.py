@@ -1,59 +1,83 @@
-"""How good recall is: on conversations (LoCoMo) and on texts with marked passages (chunking_evaluation).
+"""How good recall is: on conversations (LoCoMo) and on texts with marked passages, beside peers on the same packets.
 
-    python -m bench.recall --locomo FILE [--corpora FOLDER] [--hold-out 1]
+    python -m bench.recall [--locomo FILE] [--corpora FOLDER] [--no-tuning]
 
-LoCoMo: share of the turns named as evidence among the ten best (turn recall@10), each conversation a memory of its own.
-Texts: share of the marked characters that the five best chunks cover. Both data sets stay where they are; neither is
-part of this project. Prints JSON. For words alone and meaning alone the same statement runs with one half missing.
+Conversations: each is a memory of its own. The weights are tuned on all conversations but one and reported on that one,
+for each in turn, through the real statement; the weights that ship are reported beside. Texts: each is a corpus; the
+weights that ship are used, nothing is tuned. Writes bench/results/recall.json and recall.png.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import anyio
 import numpy as np
 
+from bench.recall.data import Conversation, Text, conversations, texts
+from bench.recall.drawing import draw
+from bench.recall.measures import CHUNKS, DEPTH, Passages, session_recall, turn_recall
+from bench.recall.peers import Peers, spread
 from memory.database import Database, DatabaseConfig
 from memory.embedder import Embedder, default_embedder
 from memory.memory import Memory
 from memory.packets import Packet
-from memory.recall import Hit, Query
+from memory.ranking import Weights
+from memory.recall import Query, Recall
 from memory.uuid7 import uuid7
 
-TURNS = 10
-CHUNKS = 5
-NO_ANSWER = 5
-"""LoCoMo's category of questions that cannot be answered, which name no evidence to be found."""
+RESULTS = Path(__file__).parent.parent / "results"
+SOUL = "Soul"
+TRIED = {
+    "semantic": (0.3, 0.35, 0.4, 0.45),
+    "neighbours": (0.1, 0.15, 0.2),
+    "session": (0.2, 0.35, 0.5),
+}
+"""The weights that are tuned, and what is tried of each."""
+OFF = {
+    "words alone": Weights(semantic=0, neighbours=0, session=0),
+    "meaning alone": Weights(semantic=1, neighbours=0, session=0),
+    "words and meaning": Weights(neighbours=0, session=0),
+    "and neighbours": Weights(session=0),
+    "and session": Weights(neighbours=0),
+}
+"""What each term brings."""
+
+Judged = dict[str, list[float]]
+"""By measure: one value for each question."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.recall")
-    parser.add_argument("--locomo", type=Path)
-    parser.add_argument("--corpora", type=Path, help="folder with *.md and questions.jsonl")
-    parser.add_argument("--hold-out", type=int, default=0, help="leave out the last N conversations and texts")
+    parser.add_argument("--locomo", type=Path, help="a file in LoCoMo's format")
+    parser.add_argument("--corpora", type=Path, help="a folder with *.md and questions.jsonl")
+    parser.add_argument("--no-tuning", action="store_true", help="report the weights that ship, tune none")
     options = parser.parse_args()
-    report: dict[str, Any] = {}
+    if not options.locomo and not options.corpora:
+        parser.error("name --locomo FILE, --corpora FOLDER, or both")
+    report: dict[str, Any] = {"command": "python -m bench.recall --locomo FILE --corpora FOLDER"}
+    report["weights_that_ship"] = asdict(Weights())
+    embedder = default_embedder()
     if options.locomo:
-        conversations = json.loads(options.locomo.read_text("utf-8"))
-        report["locomo turn recall@10"] = anyio.run(_locomo, conversations[: len(conversations) - options.hold_out])
+        report["conversations"] = anyio.run(_all_conversations, conversations(options.locomo), embedder, options)
     if options.corpora:
-        paths = sorted(options.corpora.glob("*.md"))
-        texts = {path.stem: path for path in paths[: len(paths) - options.hold_out]}
-        lines = (options.corpora / "questions.jsonl").read_text("utf-8").splitlines()
-        questions = [json.loads(line) for line in lines]
-        report[f"marked characters covered by {CHUNKS} chunks"] = anyio.run(_corpora, options.corpora, texts, questions)
-    print(json.dumps(report, indent=2))
+        report["texts"] = anyio.run(_all_texts, texts(options.corpora), embedder)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "recall.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    draw(report, RESULTS / "recall.png")
+    print(json.dumps(report, indent=2, ensure_ascii=False))
 
 
 @asynccontextmanager
@@ -66,77 +90,138 @@ async def _memory(embedder: Embedder, *roots: Path) -> AsyncIterator[Memory]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-async def _ask(memory: Memory, text: str, k: int, corpus: str | None = None) -> dict[str, tuple[Hit, ...]]:
-    """The hits of each way of asking."""
-    vector = await memory.recall.embed(text)
-    # Where no vectors can be compared, words alone decide; a question of nothing but a stop word has no words.
-    ask = memory.recall.search
-    made_by, memory.upkeep.vectors = memory.upkeep.vectors, None
-    words = await ask(Query(text, k=k, corpus=corpus), vector=vector)
-    memory.upkeep.vectors = made_by
-    return {
-        "words alone": words,
-        "meaning alone": await ask(Query("the", k=k, corpus=corpus), vector=vector),
-        "both": await ask(Query(text, k=k, corpus=corpus), vector=vector),
-    }
+def _recall(memory: Memory, weights: Weights) -> Recall:
+    return Recall(memory.database, memory.embedder, memory.upkeep, weights)
 
 
-async def _locomo(conversations: list[dict[str, Any]]) -> dict[str, float]:
-    embedder = default_embedder()
-    recalls: defaultdict[str, list[float]] = defaultdict(list)
-    for conversation in conversations:
+async def _all_conversations(
+    found: list[Conversation], embedder: Embedder, options: argparse.Namespace
+) -> dict[str, Any]:
+    combinations = [Weights(**dict(zip(TRIED, values, strict=True))) for values in itertools.product(*TRIED.values())]
+    shipped = Weights()
+    tried = [] if options.no_tuning else combinations
+    by_weights: list[dict[Weights, Judged]] = []
+    ways: list[dict[str, Judged]] = []
+    for conversation in found:
         async with _memory(embedder) as memory:
-            turns = _turns(conversation["conversation"])
-            await memory.packets.write([packet for packet, _ in turns])
-            await memory.upkeep.settled()
-            name = {packet.id: turn for packet, turn in turns}
-            for question in conversation["qa"]:
-                evidence = set(re.findall(r"D\d+:\d+", " ".join(question.get("evidence", []))))
-                if not evidence or question["category"] == NO_ANSWER:
-                    continue
-                for way, hits in (await _ask(memory, question["question"], TURNS)).items():
-                    recalls[way].append(len(evidence & {name[hit.id] for hit in hits}) / len(evidence))
-    return {way: round(float(np.mean(shares)), 4) for way, shares in recalls.items()}
+            judged, others = await _conversation(memory, conversation, [shipped, *tried, *OFF.values()])
+            by_weights.append(judged)
+            ways.append(others)
+    report: dict[str, Any] = {"questions": sum(len(one.questions) for one in found)}
+    report["each"] = []
+    held_out: Judged = defaultdict(list)
+    for place, conversation in enumerate(found):
+        others = [judged for at, judged in enumerate(by_weights) if at != place]
+        entry: dict[str, Any] = {"name": conversation.name, "turns": len(conversation.turns)}
+        if tried and others:
+            best = max(tried, key=lambda weights: _objective(others, weights))
+            entry["tuned_on_the_others"] = {name: getattr(best, name) for name in TRIED}
+            entry["held_out"] = _means(by_weights[place][best])
+            for measure, values in by_weights[place][best].items():
+                held_out[measure] += values
+        entry["weights_that_ship"] = _means(by_weights[place][shipped])
+        entry["peers"] = {peer: _means(judged) for peer, judged in ways[place].items()}
+        report["each"].append(entry)
+    if held_out:
+        report["held_out"] = _spreads(held_out)
+    report["weights_that_ship"] = _spreads(_together([judged[shipped] for judged in by_weights]))
+    report["terms"] = {
+        name: _spreads(_together([judged[weights] for judged in by_weights])) for name, weights in OFF.items()
+    }
+    report["peers"] = {peer: _spreads(_together([judged[peer] for judged in ways])) for peer in ways[0]}
+    return report
 
 
-def _turns(conversation: dict[str, Any]) -> list[tuple[Packet, str]]:
-    turns: list[tuple[Packet, str]] = []
-    sessions = sorted(
-        (key for key in conversation if re.fullmatch(r"session_\d+", key)), key=lambda key: int(key.partition("_")[2])
-    )
-    for session in sessions:
-        for sequence, turn in enumerate(conversation[session]):
-            caption = f" [shares {turn['blip_caption']}]" if turn.get("blip_caption") else ""
-            prose = f"{turn['speaker']}: {turn['text']}{caption}"
-            packet = Packet(uuid7(), datetime.now(UTC), "director", session, sequence, "said", prose)
-            turns.append((packet, turn["dia_id"]))
-    return turns
+async def _conversation(
+    memory: Memory, conversation: Conversation, tried: Sequence[Weights]
+) -> tuple[dict[Weights, Judged], dict[str, Judged]]:
+    packets: list[Packet] = []
+    name: dict[UUID, str] = {}
+    for turn in conversation.turns:
+        packet = Packet(uuid7(), datetime.now(UTC), "director", turn.session, turn.sequence, "said", turn.text)
+        packets.append(packet)
+        name[packet.id] = turn.id
+    await memory.packets.write(packets)
+    await memory.upkeep.settled()
+    assert memory.embedder is not None
+    peers = Peers([turn.text for turn in conversation.turns], memory.embedder)
+    session_of = conversation.session_of()
+    judged: dict[Weights, Judged] = {weights: defaultdict(list) for weights in tried}
+    others: dict[str, Judged] = {}
+
+    def judge(into: Judged, asked: Any, found: list[str]) -> None:
+        recalled = turn_recall(asked, found)
+        into["turn recall@10"].append(recalled)
+        into["session recall@5"].append(session_recall(asked, found, session_of))
+        into[f"turn recall@10, {asked.category}"].append(recalled)
+
+    for asked in conversation.questions:
+        vector = await memory.recall.embed(asked.text)
+        for weights in tried:
+            hits = await _recall(memory, weights).search(Query(asked.text, k=DEPTH), vector=vector)
+            judge(judged[weights], asked, [name[hit.id] for hit in hits])
+        for peer, rows in peers.ask(asked.text, DEPTH).items():
+            judge(others.setdefault(peer, defaultdict(list)), asked, [conversation.turns[row].id for row in rows])
+    return judged, others
 
 
-async def _corpora(folder: Path, texts: dict[str, Path], questions: list[dict[str, Any]]) -> dict[str, float]:
-    shares: defaultdict[str, list[float]] = defaultdict(list)
-    async with _memory(default_embedder(), folder) as memory:
-        for name, path in texts.items():
-            await memory.corpora.add(name, path)
-        await memory.upkeep.settled()
-        for question in questions:
-            name = question["corpus"]
-            if name in texts:
-                text = await anyio.Path(texts[name]).read_text("utf-8")
-                for way, hits in (await _ask(memory, question["question"], CHUNKS, name)).items():
-                    shares[way].append(_covered(text, question["references"], hits))
-    return {way: round(float(np.mean(covered)), 4) for way, covered in shares.items()}
+def _objective(judged: Sequence[dict[Weights, Judged]], weights: Weights) -> float:
+    """What tuning aims at: turn recall, and half as much session recall, each conversation counting alike."""
+    means = [_means(one[weights]) for one in judged]
+    return float(np.mean([one["turn recall@10"] + one["session recall@5"] / 2 for one in means]))
 
 
-def _covered(text: str, references: list[dict[str, Any]], hits: tuple[Hit, ...]) -> float:
-    found = np.zeros(len(text), bool)
-    for hit in hits:
-        start = text.find(hit.prose)
-        found[start : start + len(hit.prose)] = True
-    marked = np.zeros(len(text), bool)
-    for reference in references:
-        marked[reference["start_index"] : reference["end_index"]] = True
-    return float((found & marked).sum() / marked.sum())
+async def _all_texts(found: list[Text], embedder: Embedder) -> dict[str, Any]:
+    report: dict[str, Any] = {"questions": sum(len(text.questions) for text in found), "each": []}
+    everything: dict[str, Judged] = {}
+    for text in found:
+        async with _memory(embedder, text.path.parent) as memory:
+            ways = await _text(memory, text, embedder)
+        report["each"].append({"name": text.name, **{way: _means(judged) for way, judged in ways.items()}})
+        for way, judged in ways.items():
+            into = everything.setdefault(way, defaultdict(list))
+            for measure, values in judged.items():
+                into[measure] += values
+    report["all"] = {way: _spreads(judged) for way, judged in everything.items()}
+    return report
+
+
+CHUNK_TEXTS = "SELECT prose FROM packets WHERE kind = 'chunk' ORDER BY session, sequence"
+
+
+async def _text(memory: Memory, text: Text, embedder: Embedder) -> dict[str, Judged]:
+    await memory.corpora.add(text.name, text.path)
+    await memory.upkeep.settled()
+    chunks = [str(row["prose"]) for row in await memory.database.fetch(CHUNK_TEXTS)]
+    peers = Peers(chunks, embedder)
+    passages = Passages(text)
+    ways: dict[str, Judged] = {}
+    for asked in text.questions:
+        hits = await memory.recall.search(Query(asked.text, k=CHUNKS, corpus=text.name))
+        answers = {SOUL: [hit.prose for hit in hits]}
+        for peer, rows in peers.ask(asked.text, CHUNKS).items():
+            answers[peer] = [chunks[row] for row in rows]
+        for way, answer in answers.items():
+            into = ways.setdefault(way, defaultdict(list))
+            for measure, value in passages.judged(asked.spans, answer).items():
+                into[f"{measure}@5"].append(value)
+    return ways
+
+
+def _together(parts: Sequence[Judged]) -> Judged:
+    joined: Judged = defaultdict(list)
+    for part in parts:
+        for measure, values in part.items():
+            joined[measure] += values
+    return joined
+
+
+def _means(judged: Judged) -> dict[str, float]:
+    return {measure: round(float(np.mean(values)), 4) for measure, values in judged.items()}
+
+
+def _spreads(judged: Judged) -> dict[str, dict[str, float]]:
+    return {measure: spread(values) for measure, values in judged.items()}
 
 
 if __name__ == "__main__":

@@ -47,14 +47,32 @@ class Question:
     corpus: int
 
 
-def make_rows(n: int, corpora: int, seed: int = 1) -> Rows:
-    """`n` rows in `corpora` bodies of equal size, clusters spread over all of them."""
+@dataclass(frozen=True)
+class World:
+    """What rows are made of: the centres of their clusters, and the words."""
+
+    centres: NDArray[np.float64]  # (clusters, DIMENSION), unit length
+    words: list[str]
+
+
+def make_world(n: int, seed: int = 1) -> World:
+    """A world for `n` rows, that can then be made piece by piece."""
     random = np.random.default_rng(seed)
-    clusters = max(10, n // 200)
-    centres = _unit(random.standard_normal((clusters, DIMENSION)))
-    of = random.integers(0, clusters, n)
+    return World(_centres(random, n), _words(random))
+
+
+def make_rows(n: int, corpora: int, seed: int = 1, world: World | None = None, *, texts: bool = True) -> Rows:
+    """`n` rows in `corpora` bodies of equal size, clusters spread over all of them; in a world of their own, or as a
+    piece of `world`. Without `texts` their vectors alone, the same ones."""
+    random = np.random.default_rng(seed)
+    centres = world.centres if world else _centres(random, n)
+    of = random.integers(0, len(centres), n)
     vectors = _unit(centres[of] + random.standard_normal((n, DIMENSION)) * NOISE / np.sqrt(DIMENSION))
-    words = _words(random)
+    vectors = vectors.astype(np.float32)
+    of_corpus = np.arange(n) * corpora // n
+    if not texts:
+        return Rows(vectors, of_corpus, [])
+    words = world.words if world else _words(random)
     weight = 1 / np.arange(1, VOCABULARY + 1) ** ZIPF
     lengths = random.integers(60, 180, n)
     ranks = random.choice(VOCABULARY, int(lengths.sum()), p=weight / weight.sum())
@@ -62,8 +80,8 @@ def make_rows(n: int, corpora: int, seed: int = 1) -> Rows:
     own = (random.random(len(ranks)) < OWN_WORDS) & (ranks >= len(_FUNCTION_WORDS))
     ranks = np.where(own, len(_FUNCTION_WORDS) + (ranks * 7919 + cluster * 104_729) % 5000, ranks)
     ends = np.cumsum(lengths)
-    texts = [" ".join(words[r] for r in ranks[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
-    return Rows(vectors.astype(np.float32), np.arange(n) * corpora // n, texts)
+    spans = zip(ends, lengths, strict=True)
+    return Rows(vectors, of_corpus, [" ".join(words[r] for r in ranks[end - length : end]) for end, length in spans])
 
 
 def make_questions(rows: Rows, count: int, seed: int = 2) -> list[Question]:
@@ -76,6 +94,10 @@ def make_questions(rows: Rows, count: int, seed: int = 2) -> list[Question]:
         words = random.choice(rows.texts[row].split(), QUESTION_WORDS, replace=False)
         questions.append(Question(vector, " ".join(words), int(rows.corpus[row])))
     return questions
+
+
+def _centres(random: np.random.Generator, n: int) -> NDArray[np.float64]:
+    return _unit(random.standard_normal((max(10, n // 200), DIMENSION)))
 
 
 def _unit(x: NDArray[np.float64]) -> NDArray[np.float64]:

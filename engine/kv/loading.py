@@ -83,14 +83,21 @@ def restore(shelf: Shelf, name: str, ids: Sequence[int], links: Sequence[str], *
     if whole and found.tail is None:
         return found
     wanted = links[: found.tail.blocks + 1] if whole and found.tail is not None else links
-    for ref in shelf.find(name, wanted):
-        piece = _load_blocks(shelf, ref)
-        if piece is not None:
-            found.pieces[ref.start] = piece
-            found.nbytes += ref.nbytes
+    pieces = _load_all(shelf, shelf.find(name, wanted))
+    if None in pieces:
+        # A file that vanished was put into another one by a compaction just now; one that is bad is out of the index.
+        pieces = _load_all(shelf, shelf.find(name, wanted))
+    for piece in pieces:
+        if piece is not None and piece.ref is not None:
+            found.pieces[piece.start] = piece
+            found.nbytes += piece.ref.nbytes
     if whole and found.tail is not None and sum(one.count for one in found.pieces.values()) < found.tail.blocks:
         return Restored()  # a hole, and layers that cannot be computed around it
     return found
+
+
+def _load_all(shelf: Shelf, refs: Sequence[BlockRef]) -> list[Piece | None]:
+    return [_load_blocks(shelf, ref) for ref in refs]
 
 
 def _load_blocks(shelf: Shelf, ref: BlockRef) -> Piece | None:

@@ -66,6 +66,10 @@ def extract(context: Context) -> Snapshot:
     assert context.cache is not None and context.chain is not None and context.journal is not None
     context.check()
     tokens = context.cached
+    if len(context.ids) > tokens and all(isinstance(layer, SealedCache) for layer in context.cache):
+        # The token behind a full tail is known: sealed now, between turns, it need not be sealed while one waits.
+        for layer in context.cache:
+            layer.seal_full()
     # Blocks that came from a longer context may be sealed although no token is behind them yet.
     sealed = max((layer.blocks for layer in context.cache if isinstance(layer, SealedCache)), default=0)
     most = context.chain.links(context.ids, tokens // BLOCK)

@@ -15,14 +15,13 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import structlog
 
-from engine.errors import Conflict, InvalidInput, NotFound
 from engine.kv.journal import Journal, Replayed, replay
 from engine.kv.manifest import BlockRef, Manifest, TailRef
 from engine.kv.tensors import Damaged, read, read_header, replace_file, sync_folder
@@ -35,15 +34,6 @@ SUFFIX = ".safetensors"
 QUARANTINE = "quarantine"
 LONGEST = 200
 """Bytes of a folder's name; file systems allow 255."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something on disk that is not as it was written."""
-
-    context: str
-    path: str
-    fact: str
 
 
 class Shelf:
@@ -133,7 +123,7 @@ class Shelf:
             found = replay(path)
         except FileNotFoundError:
             found = None
-        damage = self._log_damage(name, found) if found is not None else ""
+        damage = self.log_damage(name, found) if found is not None else ""
         if found is not None and not damage:
             return found.ids, Journal(path, len(found.ids), found.last, found.good)
         ids = found.ids if found is not None else []
@@ -146,7 +136,7 @@ class Shelf:
         journal.rewrite(ids)
         return ids, journal
 
-    def _log_damage(self, name: str, found: Replayed) -> str:
+    def log_damage(self, name: str, found: Replayed) -> str:
         """What is wrong with a log, "" if nothing is; one cut off between two records is told by the last save."""
         manifest = self.manifest(name)
         known = manifest.tails[-1].log_bytes if manifest is not None and manifest.tails else 0
@@ -298,36 +288,6 @@ class Shelf:
                 continue  # it was replaced meanwhile
         return total
 
-    def verify(self, names: Iterable[str] | None = None) -> list[Fault]:
-        """Reads everything and compares checksums; what is bad is put into quarantine. Raises OSError."""
-        faults: list[Fault] = []
-        for name in names if names is not None else self.names():
-            folder = self.home_of(name)
-            if not folder.is_dir():
-                raise NotFound(f"There is no context named {name} on disk.", "`soul agents` lists them.")
-            try:
-                if damage := self._log_damage(name, replay(folder / IDS)):
-                    faults.append(Fault(name, IDS, damage))
-            except FileNotFoundError:
-                faults.append(Fault(name, IDS, "missing"))
-            manifest = self.manifest(name)
-            files: list[Path] = []
-            if manifest is not None:
-                files = [self.pool / one for one in dict.fromkeys(ref.file for ref in manifest.blocks)]
-                files += [folder / tail.file for tail in manifest.tails]
-            for path in files:
-                try:
-                    header = read_header(path)
-                    read(path, header)
-                    check_origin(path, header.metadata, self.fingerprint, self.form)
-                except FileNotFoundError:
-                    faults.append(Fault(name, path.name, "missing"))
-                    self.forget_file(path.name)
-                except (Damaged, ValueError, KeyError) as error:
-                    faults.append(Fault(name, path.name, str(error)))
-                    self.quarantine(path, str(error))
-        return faults
-
     def trim_to(self, limit: int, in_use: Callable[[], set[str]]) -> list[str]:
         """Drops contexts, longest unused first, until all shelves fit into `limit` bytes; never one in use.
 
@@ -350,62 +310,6 @@ class Shelf:
                 self.drop(manifest.name)
                 dropped.append(manifest.name)
         return dropped
-
-    def export(self, name: str, target: Path) -> int:
-        """Copies a context with all its blocks into a new folder; the bytes. Raises NotFound, Conflict, OSError."""
-        manifest = self.manifest(name)
-        if manifest is None:
-            raise NotFound(f"There is no saved context named {name}.", "`soul agents` lists them.")
-        if target.exists():
-            raise Conflict(f"{target} is there already.", "Name a folder that does not exist.")
-        (target / "pool").mkdir(parents=True)
-        files = [self.home_of(name) / IDS, self.home_of(name) / MANIFEST]
-        files += [self.home_of(name) / tail.file for tail in manifest.tails]
-        for path in files:
-            shutil.copyfile(path, target / path.name)
-        (target / MANIFEST).write_bytes(manifest.encode())
-        for file in {ref.file for ref in manifest.blocks}:
-            shutil.copyfile(self.pool / file, target / "pool" / file)
-        return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-
-    def adopt(self, source: Path, name: str | None = None) -> Manifest:
-        """Takes in what `export` made, on this or another machine, after checking every byte.
-
-        Raises InvalidInput for what is damaged or of another model, Conflict when the context is there already.
-        """
-        try:
-            manifest = Manifest.decode((source / MANIFEST).read_bytes())
-            if manifest.fingerprint != self.fingerprint or manifest.form != self.form:
-                raise InvalidInput(
-                    f"{source} was made with other weights or another format ({manifest.form}, fingerprint "
-                    f"{manifest.fingerprint[:12]}).",
-                    f"Load the model it came from; this one is {self.form}, {self.fingerprint[:12]}.",
-                )
-            log_found = replay(source / IDS)
-            if log_found.damage or any(log_found.good < tail.log_bytes for tail in manifest.tails[-1:]):
-                raise Damaged("its ids are damaged")
-            files = [source / "pool" / ref.file for ref in manifest.blocks]
-            for path in {*files, *(source / tail.file for tail in manifest.tails)}:
-                if path.resolve().parent not in (source.resolve(), (source / "pool").resolve()):
-                    raise Damaged("it names files outside itself")
-                header = read_header(path)
-                read(path, header)
-                check_origin(path, header.metadata, self.fingerprint, self.form)
-        except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"{source} cannot be imported: {error}.", "Export it again.") from error
-        manifest = replace(manifest, name=name or manifest.name)
-        folder = self.home_of(manifest.name)
-        if folder.exists():
-            raise Conflict(f"A context named {manifest.name} is there already.", "Drop it, or give another name.")
-        folder.mkdir()
-        for file in {ref.file for ref in manifest.blocks}:
-            if not (self.pool / file).exists():
-                shutil.copyfile(source / "pool" / file, self.pool / file)
-        for file in (IDS, *(tail.file for tail in manifest.tails)):
-            shutil.copyfile(source / file, folder / file)
-        sync_folder(self.pool)
-        self.commit(manifest)
-        return manifest
 
 
 def foreign(mine: Shelf) -> list[Manifest]:
@@ -432,4 +336,4 @@ def tail_name(tokens: int) -> str:
     return f"tail-{tokens}-{time.time_ns()}{SUFFIX}"
 
 
-__all__ = ["BlockRef", "Fault", "Manifest", "Shelf", "TailRef", "tail_name"]
+__all__ = ["BlockRef", "Manifest", "Shelf", "TailRef", "tail_name"]

@@ -20,13 +20,16 @@ import structlog
 from engine.compute import ComputeThread
 from engine.contexts import Context
 from engine.errors import Conflict, NotFound, Unavailable
+from engine.kv.carrying import adopt, export
 from engine.kv.chain import Chain
 from engine.kv.families import Family
 from engine.kv.form import BLOCK
 from engine.kv.journal import Journal
 from engine.kv.loading import restore
+from engine.kv.removing import remove_shelves
 from engine.kv.saving import COMPACT_AT, IDS, Snapshot, compact, extract, save
-from engine.kv.shelf import Fault, Shelf, foreign
+from engine.kv.shelf import Shelf, foreign
+from engine.kv.verifying import Fault, verify
 
 if TYPE_CHECKING:
     from engine.kv.manifest import Manifest
@@ -270,6 +273,12 @@ class Store:
         except OSError as error:
             log.warning("kv_drop_failed", error=str(error))
 
+    async def forget_others(self) -> None:
+        """Removes from disk what is kept for other weights and forms, and the quarantine. Raises OSError."""
+        shelf = self.shelf
+        if shelf is not None:
+            await self._writer.call(lambda: remove_shelves(shelf.kv, shelf.folder))
+
     def list(self) -> list[Kept]:
         """All contexts, those of other models and formats on disk included, the latest used first."""
         rows: list[Kept] = []
@@ -318,7 +327,7 @@ class Store:
         Raises NotFound.
         """
         shelf = self._usable()
-        return await self._writer.call(lambda: shelf.verify([name] if name is not None else None))
+        return await self._writer.call(lambda: verify(shelf, [name] if name is not None else None))
 
     async def compact(self, name: str) -> tuple[int, int]:
         """Puts a context's block files into one; how many there were before and after. Raises NotFound."""
@@ -334,7 +343,7 @@ class Store:
         """Copies a context into a new folder; the bytes. Raises NotFound, Conflict, Unavailable."""
         shelf = self._usable()
         try:
-            return await self._writer.call(lambda: shelf.export(name, target))
+            return await self._writer.call(lambda: export(shelf, name, target))
         except OSError as error:
             raise Unavailable(f"{target} cannot be written: {error}.", "Choose another folder.") from error
 
@@ -344,7 +353,7 @@ class Store:
         if name is not None and name in self.contexts:
             raise Conflict(f"A context named {name} is there already.", "Drop it, or give another name.")
         try:
-            manifest = await self._writer.call(lambda: shelf.adopt(source, name))
+            manifest = await self._writer.call(lambda: adopt(shelf, source, name))
             ids, journal = await self._writer.call(lambda: shelf.ids(manifest.name))
         except OSError as error:
             raise Unavailable(

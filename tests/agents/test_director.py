@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agents.director import Answer, Task
+from agents.agent import Answer, Task
 from agents.fence import fenced, shortened
 from agents.turn import Progress, TurnLimits
 from engine.seedling.template import CONTROL

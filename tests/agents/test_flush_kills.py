@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agents.director import Task
+from agents.agent import Task
 from agents.turn import Progress
 from bench.flush.killing import models, run, violations
 from memory.database import Database, DatabaseConfig

@@ -10,9 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
+from agents.agent import Answer, Task
 from agents.context import MARGIN
 from agents.digest import digest
-from agents.director import Answer, Director, Task
+from agents.director import Director
+from agents.pressure import LEAST_REWRITE
 from agents.rewriting import fault, request
 from agents.turn import Progress
 from engine.engine import Engine
@@ -97,6 +99,27 @@ async def test_the_window_never_grows_beyond_its_limit_and_the_rewrite_has_its_r
         for number in range(6):
             await ask(house, f"{number}?", context=FILLER)
             assert len((await window_of(house)).ids) + MARGIN <= seen.limit < engine.info.context_tokens
+
+
+@pytest.mark.parametrize(
+    ("context_tokens", "pressure", "share"), [(4096, 0.95, 0.89), (8192, 0.95, 0.94), (8192, 0.9, 0.9)]
+)
+async def test_the_window_is_let_go_at_its_share_but_in_small_contexts_where_the_rewrite_needs_room(
+    home: Path, database: Database, context_tokens: int, pressure: float, share: float
+) -> None:
+    model = parrot(home / "parrot", REPLIES)
+    async with open_house(home, database, model, context_tokens=context_tokens, pressure=pressure) as house:
+        seen = await (await director_of(house)).view()
+        assert seen.limit / seen.context_tokens == pytest.approx(share, abs=0.01)
+        assert seen.context_tokens - seen.limit >= seen.reserved >= LEAST_REWRITE
+
+
+async def test_a_rewrite_may_use_the_room_that_the_waiting_turn_asks_for(home: Path, database: Database) -> None:
+    notes = " ".join(f"Item {n} costs {n * 7}." for n in range(300))
+    async with house_with(home, database, {**REPLIES, "Rewrite": notes}) as house:
+        answer = await fill(house)
+        (flushed,) = answer.flushed
+        assert flushed.why.endswith("more than 512")  # not the 256 that are kept free at least
 
 
 async def test_every_turn_that_was_let_go_is_in_the_store_once(home: Path, database: Database) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from engine.engine import Engine, Sampling, Token
+from engine.kv.verifying import verify
 from tests.kv.turns import files_below, opened, prompt, say
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +22,7 @@ async def evict(engine: Engine, context: str) -> None:
     """Frees the cache as the hot set does."""
     assert await engine.saved(context)
     found = engine._of(context)  # pyright: ignore[reportPrivateUsage]
-    await engine._changing(found, found.drop_cache)  # pyright: ignore[reportPrivateUsage]
+    await engine._hot.change(found, found.drop_cache)  # pyright: ignore[reportPrivateUsage]
 
 
 async def uninterrupted(home: Path, model: Path, turns: list[list[int]], kv: str) -> list[tuple[int, ...]]:
@@ -75,6 +79,16 @@ async def test_five_contexts_with_three_hot_keep_apart(tmp_path: Path, seedling_
             hot = [one for one in engine.status().contexts if one.kv_bytes]
             assert len(hot) <= 3
     assert said == wanted
+
+
+async def test_a_context_whose_cache_is_just_being_freed_is_waited_for(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a", prompt(1, 20))
+        async with anyio.create_task_group() as group:
+            group.start_soon(evict, engine, "a")
+            while not engine.status().contexts[0].running:
+                await anyio.lowlevel.checkpoint()
+            await say(engine, "a", prompt(2, 20))
 
 
 async def test_a_context_cut_back_behind_its_save_goes_on_from_what_is_still_true(
@@ -142,7 +156,7 @@ async def test_many_small_saves_are_put_into_one_file_and_nothing_changes(
         assert shelf is not None
         await engine.store._writer.call(lambda: None)  # pyright: ignore[reportPrivateUsage]
         assert len(list(shelf.pool.iterdir())) < 12
-        assert not shelf.verify()
+        assert not verify(shelf)
     assert said == wanted
 
 
@@ -229,3 +243,42 @@ async def test_a_prefix_is_shared_from_memory_while_its_owner_is_at_work(tmp_pat
         await engine.start("c", [])
         alone = await say(engine, "c", [*opening, 600])
         assert alone.ids == shared.ids
+
+
+async def test_a_context_can_be_cancelled_while_it_is_loaded(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        await say(engine, "a", prompt(1, 300))
+        assert await engine.saved("a")
+    async with opened(tmp_path, seedling_folder) as engine:
+        gate = threading.Event()
+        engine.store._loader.post(gate.wait)  # pyright: ignore[reportPrivateUsage]
+        reasons: list[str] = []
+
+        async def turn() -> None:
+            reasons.append((await say(engine, "a", prompt(2, 20))).reason)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turn)
+            while not engine.status().running:
+                await anyio.lowlevel.checkpoint()
+            assert engine.cancel("a")
+            gate.set()
+        assert reasons == ["cancelled"]
+        assert (await say(engine, "a", prompt(3, 5))).reason == "length"
+
+
+@pytest.mark.parametrize("kv", ["k8v4", "exact"])
+async def test_a_context_that_ends_with_a_full_block_comes_back_sealed(
+    kv: str, tmp_path: Path, seedling_folder: Path
+) -> None:
+    turns = [prompt(1, 505), prompt(2, 30), prompt(3, 1)]
+    wanted = await uninterrupted(tmp_path / "one", seedling_folder, turns, kv)
+    said: list[tuple[int, ...]] = []
+    for turn in turns:
+        async with opened(tmp_path / "two", seedling_folder, kv_format=kv) as engine:
+            finished = await say(engine, "a", turn)
+            said.append(finished.ids)
+            # Eight were drawn, the last of which is not computed.
+            assert finished.cached_tokens == finished.prompt_tokens - len(turn) - 1 or len(said) == 1
+    assert len(turns[0]) + 8 - 1 == 512
+    assert said == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -120,9 +121,9 @@ async def test_removing_a_corpus_leaves_nothing_of_it(memory: Memory, folder: Pa
 
 async def test_files_that_are_no_text_are_passed_over_with_the_reason(memory: Memory, folder: Path):
     (folder / "picture.png").write_bytes(b"\x89PNG\x00\x00")
-    (folder / "old.txt").write_bytes(b"caf\xe9")
+    (folder / "hollow.txt").write_text(" \n")
     info = await memory.corpora.add("texts", folder)
-    assert set(info.skipped) == {("picture.png", "binary"), ("old.txt", "not UTF-8 (byte 0xe9 at 3)")}
+    assert set(info.skipped) == {("picture.png", "binary"), ("hollow.txt", "empty")}
     assert info.files == 2
 
 
@@ -172,6 +173,15 @@ async def test_what_a_person_added_from_anywhere_can_be_refreshed(database: Data
     assert (await corpora.refresh("texts")).files == 3
 
 
+async def test_a_path_that_leads_elsewhere_now_is_not_followed(memory: Memory, folder: Path, tmp_path: Path):
+    await memory.corpora.add("texts", folder)
+    shutil.move(folder, tmp_path / "secrets")
+    folder.symlink_to(tmp_path / "secrets")  # noqa: ASYNC240
+    with pytest.raises(Conflict, match="leads to"):
+        await memory.corpora.refresh("texts")
+    assert len(await memory.recall.search(Query("vessel", corpus="texts"))) == 1
+
+
 async def test_recall_goes_on_while_corpora_come_and_go(memory: Memory, folder: Path):
     await memory.corpora.add("kept", folder)
     done = anyio.Event()
@@ -206,13 +216,32 @@ async def test_mounting_another_corpus_takes_the_first_one_off(memory: Memory, f
     await memory.corpora.add("orchard", folder / "orchard.md")
     await memory.corpora.add("harbour", folder / "harbour.md")
     first = await memory.corpora.mount("director", "orchard")
-    assert (first.unmounted, first.info.mounted) == ((), True)
+    assert (first.unmounted, first.infos[0].mounted) == ((), True)
     assert len(await memory.recall.search(Query("quince"))) == 1
     second = await memory.corpora.mount("director", "harbour")
     assert second.unmounted == ("orchard",)
     assert await memory.corpora.mounted("director") == ("harbour",)
     assert not await memory.recall.search(Query("quince"))
     assert len(await memory.recall.search(Query("vessel"))) == 1
+
+
+async def test_several_are_worn_together_and_taken_off_one_by_one(memory: Memory, folder: Path):
+    for name in ("orchard", "harbour"):
+        await memory.corpora.add(name, folder / f"{name}.md")
+    await memory.corpora.add("texts", folder)
+    await memory.corpora.mount("director", "texts")
+    both = await memory.corpora.mount("director", "orchard", "harbour")
+    assert [info.name for info in both.infos] == ["orchard", "harbour"]
+    assert both.unmounted == ("texts",)
+    for word in ("quince", "vessel"):
+        assert len(await memory.recall.search(Query(word))) == 1
+    with pytest.raises(NotFound):
+        await memory.corpora.mount("director", "texts", "other")
+    assert set(await memory.corpora.mounted("director")) == {"orchard", "harbour"}
+    await memory.corpora.unmount("director", "orchard")
+    assert await memory.corpora.mounted("director") == ("harbour",)
+    with pytest.raises(InvalidInput, match="Name 1 to 16"):
+        await memory.corpora.mount("director", *(f"c{n}" for n in range(17)))
 
 
 async def test_mounting_the_same_corpus_again_changes_nothing(memory: Memory, folder: Path):
@@ -269,3 +298,14 @@ async def test_the_vectors_follow_in_the_background(database: Database, folder: 
 async def test_corpora_can_be_used_without_anyone_making_vectors(database: Database, folder: Path, tmp_path: Path):
     info = await Corpora(database, [tmp_path]).add("texts", folder)
     assert info.owed == info.chunks
+
+
+async def test_a_corpus_can_be_indexed_in_a_language_of_its_own(memory: Memory, tmp_path: Path):
+    (tmp_path / "kurz.md").write_text("Häuser, Gärten", "utf-8")
+    await memory.corpora.add("kurz", tmp_path / "kurz.md", language="german")
+    hits = await memory.recall.search(Query("Haus", corpus="kurz"))
+    assert [hit.prose for hit in hits] == ["Häuser, Gärten"]
+    with pytest.raises(Conflict, match="indexed in german"):
+        await memory.corpora.add("kurz", tmp_path / "kurz.md", language="french")
+    with pytest.raises(InvalidInput, match="no stemmer for 'klingon'"):
+        await memory.corpora.add("lang", tmp_path / "kurz.md", language="klingon")

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import Forbidden, InvalidInput, NotFound
 from memory import files
-from memory.files import NotText, listing, read, resolved
+from memory.files import listing, resolved
 
 
 def make(root: Path, **contents: str) -> Path:
@@ -22,7 +22,7 @@ def make(root: Path, **contents: str) -> Path:
 
 
 def names(root: Path) -> list[str]:
-    return [str(path) for path in listing(root).paths]
+    return [file.path for file in listing(root).files]
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -36,7 +36,7 @@ def test_a_plain_folder_gives_its_files_without_hidden_and_generated_ones(tmp_pa
     make(tmp_path / ".git", config="x")
     (tmp_path / ".env").write_text("SECRET=1")
     found = listing(tmp_path)
-    assert [str(path) for path in found.paths] == ["a.md", "sub/b.py"]
+    assert [file.path for file in found.files] == ["a.md", "sub/b.py"]
     assert ("uv.lock", "generated") in found.skipped
 
 
@@ -78,8 +78,33 @@ def test_links_are_not_followed(tmp_path: Path):
     (root / "folder").symlink_to(outside)
     (root / "loop").symlink_to(root)
     found = listing(root)
-    assert [str(path) for path in found.paths] == ["a.txt"]
+    assert [file.path for file in found.files] == ["a.txt"]
     assert ("link.txt", "a link") in found.skipped
+
+
+def test_a_folder_that_became_a_link_is_not_followed_though_git_lists_its_files(tmp_path: Path):
+    outside = make(tmp_path / "outside", a_dot_md="secret")
+    root = make(tmp_path / "root", sub__a_dot_md="mine", b_dot_md="b")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    (root / "sub" / "a.md").unlink()
+    (root / "sub").rmdir()
+    (root / "sub").symlink_to(outside)
+    found = listing(root)
+    assert [file.path for file in found.files] == ["b.md"]
+    assert ("sub/a.md", "a link") in found.skipped
+
+
+def test_names_that_cannot_be_stored_are_said(tmp_path: Path):
+    make(tmp_path, a_dot_md="1")
+    for name in (b"\xff.md", b"\x01.md"):
+        (tmp_path / os.fsdecode(name)).write_text("x")
+    (tmp_path / os.fsdecode(b"\xfe")).mkdir()
+    (tmp_path / os.fsdecode(b"\xfe/b.md")).write_text("x")
+    found = listing(tmp_path)
+    assert [file.path for file in found.files] == ["a.md"]
+    assert {reason for _, reason in found.skipped} == {"its name is not plain UTF-8"}
+    assert len(found.skipped) == 2
 
 
 def test_one_file_is_a_corpus_too(tmp_path: Path):
@@ -97,50 +122,6 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_device_is_no_corpus():
     with pytest.raises(InvalidInput, match="neither a file nor a folder"):
         listing(Path("/dev/null"))
-
-
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        (b"caf\xe9", "not UTF-8 (byte 0xe9 at 3)"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "binary"),
-        (b"", "empty"),
-        (b" \n\t\n", "empty"),
-        (b"\xff\xfea", "broken UTF-16"),
-    ],
-)
-def test_what_is_not_text_says_why(tmp_path: Path, raw: bytes, reason: str):
-    (tmp_path / "f").write_bytes(raw)
-    with pytest.raises(NotText) as caught:
-        read(tmp_path / "f")
-    assert caught.value.reason == reason
-
-
-def test_an_enormous_file_is_not_read(tmp_path: Path):
-    with (tmp_path / "big").open("wb") as file:
-        file.truncate(files.MAX_FILE_BYTES + 1)
-    with pytest.raises(NotText, match="larger than 8 MB"):
-        read(tmp_path / "big")
-
-
-def test_packed_data_on_an_endless_line_is_passed_over_and_prose_on_one_is_not(tmp_path: Path):
-    line = "word " * 5_000
-    (tmp_path / "packed.json").write_text(f'{{"a": "{line}"}}\n')
-    (tmp_path / "prose.md").write_text(line)
-    with pytest.raises(NotText, match="packed data: a line of 25,0"):
-        read(tmp_path / "packed.json")
-    assert read(tmp_path / "prose.md")[0] == line
-
-
-def test_a_file_that_goes_away_is_passed_over(tmp_path: Path):
-    with pytest.raises(NotText, match="gone"):
-        read(tmp_path / "never")
-
-
-@pytest.mark.parametrize("raw", [b"a\r\nb\rc", "a\nb\nc".encode("utf-16"), b"\xef\xbb\xbfa\nb\nc"])
-def test_line_ends_and_marks_of_encodings_disappear(tmp_path: Path, raw: bytes):
-    (tmp_path / "f").write_bytes(raw)
-    assert read(tmp_path / "f")[0] == "a\nb\nc"
 
 
 def test_paths_outside_the_allowed_roots_are_forbidden_also_through_links(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from agents.director import Task
+from agents.agent import Task
+from agents.ordering import place
 from engine.errors import InvalidInput, NotFound
-from memory.database import Database
+from engine.kv.removing import remove_shelves
+from memory.database import Database, DatabaseConfig
 from memory.forgetting import Wish
 from memory.memory import Memory
 from memory.notebook import replace
@@ -24,6 +27,7 @@ from tests.models import parrot
 from tools.house import House
 
 pytestmark = pytest.mark.anyio
+
 
 SECRET = "My sister Ottilie lives in the yellow house at 14 Harbour Lane."
 OTHER = "The harbour opens at six in the morning."
@@ -157,8 +161,8 @@ async def test_one_passage_of_a_corpus_can_go(home: Path, memory: Memory) -> Non
 
 
 @asynccontextmanager
-async def house_with(home: Path, database: Database) -> AsyncIterator[House]:
-    async with open_house(home, database, parrot(home / "parrot", "Aye.")) as house:
+async def house_with(home: Path, database: Database, replies: Any = "Aye.") -> AsyncIterator[House]:
+    async with open_house(home, database, parrot(home / "parrot", replies)) as house:
         yield house
 
 
@@ -229,3 +233,63 @@ async def test_a_job_keeps_no_word_of_it(home: Path, database: Database) -> None
         assert plan.jobs == 1
         job = await agents.jobs.get(id)
         assert (job.task, job.answer) == ("[forgotten]", "You said: [forgotten]")
+
+
+async def test_an_order_no_longer_carries_it_among_its_nearest_memories(home: Path, database: Database) -> None:
+    async with house_with(home, database) as house:
+        memory, agents = await house.memory.get(), await house.agents.get()
+        gone, stays = said(SECRET), said(OTHER)
+        await memory.packets.write([gone, stays])
+        await place(memory, agents, "Find the harbour", (), "", "person", "s")
+        await memory.forgetting.carry_out(Wish(ids=(gone.id,)), "person", "")
+        assert await everywhere(database, "Ottilie") == []
+        (order,) = await database.fetch("SELECT embedding_state::text AS state FROM orders")
+        assert [one["id"] for one in json.loads(order["state"])["nearest"]] == [str(stays.id)]
+
+
+def files_with(folder: Path, words: bytes) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and words in read(path))
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # the server removed it meanwhile
+        return b""
+
+
+async def test_after_scrubbing_no_file_of_the_home_holds_it(copied_home: Path) -> None:
+    replies = {"": "Aye.", "Rewrite": "The port is 5433, and nothing else is to be kept."}
+    async with (
+        Database.open(DatabaseConfig(home=copied_home)) as database,
+        house_with(copied_home, database, replies) as house,
+    ):
+        memory, engine = await house.memory.get(), await house.engine.get()
+        director = (await house.agents.get()).director
+        await memory.packets.write([said(f"{OTHER} {n}") for n in range(20)])
+        await ask(house, SECRET)
+        await memory.upkeep.settled()
+        await database.execute("ANALYZE")
+        await director.flush(lambda _progress: None)
+        await ask(house, "Anything else?")
+        assert await engine.saved("director")
+        other_model = copied_home / "kv" / "of-other-weights" / "agents" / "director"
+        other_model.mkdir(parents=True)
+        (other_model / "ids.log").write_bytes(b"Ottilie")
+        assert files_with(copied_home, b"Ottilie")
+        plan = await director.forget(Wish(query="Ottilie yellow"), "person", "")
+        assert files_with(copied_home / "kv", b"Ottilie") == []
+        assert not list((copied_home / "kv").glob("*/agents/*"))
+        assert await memory.forgetting.scrub(plan)
+        assert files_with(copied_home, b"Ottilie") == []
+        await ask(house, "Are you still there?")
+        assert len(await memory.recall.search(Query("harbour", k=5))) == 5
+
+
+def test_without_a_model_everything_that_was_computed_is_removed(home: Path) -> None:
+    for folder in ("one-model/agents/director", "other-model/pool", "quarantine"):
+        (home / "kv" / folder).mkdir(parents=True)
+    assert remove_shelves(home / "kv", home / "kv" / "one-model") == 2
+    assert [path.name for path in (home / "kv").iterdir()] == ["one-model"]
+    assert remove_shelves(home / "kv") == 1
+    assert remove_shelves(home / "nowhere") == 0

@@ -165,4 +165,5 @@ async def test_a_database_in_another_encoding_is_refused(empty_database_url: str
 
 async def test_the_programs_own_migrations_are_in_order_and_apply(connection: asyncpg.Connection) -> None:
     applied = await migrate(connection)
-    assert [migration.version for migration in applied] == list(range(1, len(applied) + 1))
+    versions = [migration.version for migration in applied]
+    assert versions == sorted(set(versions))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import base64
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,14 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.errors import InvalidInput, NotFound
-from memory import ranking, vectors
+from memory import ranking, recall, vectors
 from memory.database import Database
 from memory.embedder import Embedder, default_embedder
 from memory.lexemes import count, of_query
 from memory.memory import Memory
 from memory.packets import Packet
-from memory.ranking import K1, B
-from memory.recall import Query
+from memory.ranking import K1, B, Weights
+from memory.recall import Query, Recall
 from memory.uuid7 import uuid7
 
 pytestmark = pytest.mark.anyio
@@ -98,7 +99,7 @@ async def test_the_best_comes_first_and_k_is_kept(memory: Memory):
 
 async def test_keyword_scores_are_those_of_the_formula(database: Database):
     texts = [f"{'soul ' * (n % 4)}{'memory ' * (n % 3)}{'filler ' * n}rest" for n in range(12)]
-    async with Memory.open(database, None) as memory:
+    async with Memory.open(database, None, distinct=False) as memory:
         await memory.packets.write([packet(text) for text in texts])
         hits = await memory.recall.search(Query("soul memory", k=50))
     counts = [count(text) for text in texts]
@@ -151,7 +152,7 @@ async def test_filters_hold_together(memory: Memory):
 
 
 async def test_resonance_breaks_a_tie(memory: Memory):
-    await memory.packets.write([packet("equal words", resonance=0.1), packet("equal words", resonance=0.9)])
+    await memory.packets.write([packet("equal words 1", resonance=0.1), packet("equal words 2", resonance=0.9)])
     hits = await memory.recall.search(Query("equal words", k=2))
     assert [round(hit.resonance, 1) for hit in hits] == [0.9, 0.1]
 
@@ -247,7 +248,7 @@ async def test_one_text_that_cannot_be_embedded_holds_up_no_other(database: Data
 @pytest.mark.parametrize("reach", [None, "*"])
 async def test_a_large_corpus_answers_alike_with_and_without_its_index(database: Database, reach: str | None):
     random = np.random.default_rng(5)
-    async with Memory.open(database, Lengths("lengths", 64)) as memory:
+    async with Memory.open(database, Lengths("lengths", 64), distinct=False) as memory:
         texts = ["x" * length for length in random.integers(1, 64, 600)]
         await memory.packets.write([packet(text, resonance=float(random.random())) for text in texts])
         await memory.upkeep.settled()
@@ -264,9 +265,115 @@ async def test_a_large_corpus_answers_alike_with_and_without_its_index(database:
 
 
 async def test_an_index_search_returns_as_many_candidates_as_were_asked_for(database: Database):
-    async with Memory.open(database, Lengths("lengths", 64)) as memory:
+    async with Memory.open(database, Lengths("lengths", 64), distinct=False) as memory:
         await memory.packets.write([packet("x" * (n % 60 + 1)) for n in range(500)])
         await memory.upkeep.settled()
         assert memory.upkeep.vectors is not None
         memory.upkeep.vectors = await vectors.keep_indexes(database, memory.upkeep.vectors, index_from=100)
         assert len(await memory.recall.search(Query("y", k=100))) == 100
+
+
+async def test_a_neighbour_of_what_was_found_comes_before_a_stranger(database: Database):
+    """The answer often stands beside the words that were asked for."""
+    turns = ["Where did you leave the kayak?", "Behind the shed, beside the old bicycles and the ladder.", "Thanks."]
+    strangers = [packet(f"Behind the fence number {n}.", session=f"other {n}") for n in range(6)]
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([*strangers, *(packet(text, sequence=n) for n, text in enumerate(turns))])
+        found = await prose(memory, "kayak behind", k=3)
+        alone = Recall(database, None, memory.upkeep, Weights(neighbours=0, session=0))
+        without = [hit.prose for hit in await alone.search(Query("kayak behind", k=3))]
+    assert found[:2] == [turns[0], turns[1]]
+    assert turns[1] != without[1]
+
+
+async def test_a_score_is_the_sum_of_its_parts(memory: Memory):
+    for hit in await memory.recall.search(Query("where is the schema kept", k=4)):
+        why = hit.why
+        most = 1 + 4 * Weights().neighbours + Weights().session
+        total = (why.words + why.meaning + why.neighbours + why.session) / most * why.resonance * why.recency
+        assert hit.score == pytest.approx(total)
+
+
+async def test_of_two_alike_the_newer_comes_first_unless_recency_is_off(database: Database):
+    now = datetime.now(UTC)
+    old, new = packet("the port is 1", time=now - timedelta(days=90)), packet("the port is 2", time=now)
+    ahead = packet("the port is 3", time=now + timedelta(days=3))
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([old, new, ahead])
+        hits = await memory.recall.search(Query("the port"))
+        assert hits[-1].prose == old.prose
+        # A clock that was set back makes what it wrote before no newer than now.
+        assert hits[0].why.recency == pytest.approx(hits[1].why.recency, abs=1e-3)
+        off = await Recall(database, None, memory.upkeep, Weights(recency=0)).search(Query("the port"))
+        assert len({round(hit.score, 9) for hit in off}) == 1
+
+
+async def test_one_text_said_many_times_takes_one_place(database: Database):
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet("Say hello to the port authority.", sequence=n) for n in range(150)])
+        await memory.packets.write([packet(f"The port is {n}.", session="t", sequence=n) for n in range(3)])
+        hits = await memory.recall.search(Query("port", k=4))
+        assert sorted(hit.prose for hit in hits)[1:] == [f"The port is {n}." for n in range(3)]
+        assert sum(hit.repeats for hit in hits) > 90
+        every = await Recall(database, None, memory.upkeep, distinct=False).search(Query("hello", k=4))
+        assert len(every) == 4
+
+
+LONG = "We agreed that the backup of the archive runs every night after the last build and that {} looks at its report"
+
+
+async def test_texts_that_differ_in_a_number_are_never_repeats(database: Database):
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(LONG.format(f"{n} people") + " of the morning" * 9) for n in range(4)])
+        assert len(await prose(memory, "backup report", k=9)) == 4
+
+
+async def test_each_language_is_found_by_its_own_stems(database: Database):
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet("Wir haben beschlossen, dass die Häuser am See verkauft werden sollen.")])
+        await memory.packets.write([packet("We have decided to paint the houses by the lake in a light colour.")])
+        assert (await prose(memory, "Verkauf eines Hauses"))[0].startswith("Wir haben")
+        assert (await prose(memory, "painting a house"))[0].startswith("We have")
+        assert [row["name"] for row in await database.fetch("SELECT name FROM languages")] == ["german"]
+
+
+async def test_a_vector_goes_out_and_comes_back_as_a_question(memory: Memory):
+    first = (await memory.recall.search(Query("an animal taking a nap", k=1, vectors=True)))[0]
+    assert first.vector is not None
+    again = await memory.recall.search(Query("", k=1, vector=first.vector))
+    assert again[0].id == first.id
+    assert again[0].semantic == pytest.approx(1, abs=1e-3)
+    plain = await memory.recall.search(Query("an animal taking a nap", k=1))
+    assert plain[0].vector is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda text: text.rpartition(":")[2], "this memory speaks"),
+        (lambda text: "other:" + text.rpartition(":")[2], "this memory speaks"),
+        (lambda text: text[:-9] + "§" * 9, "not base64"),
+        (lambda text: text[:-8], "makes 384"),
+        (lambda text: text.rpartition(":")[0] + ":" + base64.b64encode(b"\0\x7e" * 384).decode(), "no direction"),
+        (lambda text: text.rpartition(":")[0] + ":" + base64.b64encode(bytes(768)).decode(), "no direction"),
+    ],
+)
+async def test_a_vector_that_is_none_of_this_embedder_is_refused(
+    memory: Memory, spoil: Callable[[str], str], says: str
+):
+    hit = (await memory.recall.search(Query("schema", k=1, vectors=True)))[0]
+    assert hit.vector is not None
+    with pytest.raises(InvalidInput, match=says):
+        await memory.recall.search(Query("", vector=spoil(hit.vector)))
+
+
+async def test_of_many_indexes_only_those_in_reach_are_named(database: Database, monkeypatch: pytest.MonkeyPatch):
+    async with Memory.open(database, Lengths("lengths", 64), distinct=False) as memory:
+        await memory.packets.write([packet("x" * (n % 60 + 1)) for n in range(300)])
+        await memory.upkeep.settled()
+        assert memory.upkeep.vectors is not None
+        memory.upkeep.vectors = await vectors.keep_indexes(database, memory.upkeep.vectors, index_from=100)
+        named = [hit.id for hit in await memory.recall.search(Query("y" * 7))]
+        memory.upkeep.vectors = replace(memory.upkeep.vectors, indexed=frozenset({0, *range(16, 40)}))
+        monkeypatch.setattr(recall, "FEW_INDEXES", 4)
+        assert [hit.id for hit in await memory.recall.search(Query("y" * 7))] == named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,35 @@ def test_python_is_cut_between_functions():
     body = "\n".join(f"    value_{n} = {n}" for n in range(20))
     chunks = split("\n\n\n".join(f"def function_{n}():\n{body}" for n in range(10)), PurePosixPath("a.py"))
     assert all(chunk.text.startswith("def function_") for chunk in chunks)
+
+
+SAMPLES = {
+    "go": "func f{n}() int {{\n{body}\n}}",
+    "rs": "fn f{n}() -> i32 {{\n{body}\n}}",
+    "ts": "function f{n}(): number {{\n{body}\n}}",
+    "tsx": "function f{n}(): number {{\n{body}\n}}",
+    "js": "function f{n}() {{\n{body}\n}}",
+    "c": "int f{n}(void) {{\n{body}\n}}",
+    "cpp": "int f{n}() {{\n{body}\n}}",
+    "java": "class F{n} {{\n{body}\n}}",
+    "cs": "class F{n} {{\n{body}\n}}",
+    "swift": "func f{n}() -> Int {{\n{body}\n}}",
+    "sh": "f{n}() {{\n{body}\n}}",
+    "rb": "def f{n}\n{body}\nend",
+}
+
+
+@pytest.mark.parametrize("suffix", SAMPLES)
+def test_code_is_cut_between_its_functions(suffix: str):
+    body = "\n".join(f"    call{n}({n}){'' if suffix in ('rb', 'sh', 'swift') else ';'}" for n in range(22))
+    if suffix in ("java", "cs"):
+        body = "\n".join(f"    int value{n} = {n};" for n in range(20))
+    if suffix == "sh":
+        body = body.replace("(", " ").replace(")", "")
+    functions = [SAMPLES[suffix].format(n=n, body=body) for n in range(6)]
+    chunks = split("\n\n\n".join(functions), PurePosixPath(f"a.{suffix}"))
+    assert len(chunks) > 2
+    assert [function for chunk in chunks for function in chunk.text.split("\n\n\n")] == functions
 
 
 def test_broken_python_is_split_all_the_same():

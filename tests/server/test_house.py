@@ -39,9 +39,18 @@ def test_a_person_indexes_any_folder_and_a_client_only_allowed_ones(
     assert "outside the allowed folders" in refused["result"]["content"][0]["text"]
     assert "Mounted tea" in client.tool("mount_corpus", name="tea")
     assert "tea.md" in client.tool("recall", query="how long to steep oolong")
+    (library / "coffee.md").write_text("Espresso takes half a minute.\n")
+    while "coffee.md" not in client.tool("recall", query="how long does espresso take"):
+        pass  # the daemon follows the files of what is mounted; the test's own time limit bounds this
     (hit,) = json.loads(soul("recall", "oolong", "-k", "1", "--json", **real).stdout)
     assert hit["corpus"] == "tea"
-    assert json.loads(soul("corpus", "refresh", "tea", "--json", **real).stdout)["chunks"] == 1
+    assert json.loads(soul("corpus", "refresh", "tea", "--json", **real).stdout)["chunks"] == 2
+    assert "mounted: tea" in soul("corpus", "mount", "tea", **real).stdout
+    assert "2 passages" in soul("corpus", "export", "tea", str(library.parent / "tea.soul"), **real).stdout
+    assert (
+        "green: 2 files" in soul("corpus", "import", str(library.parent / "tea.soul"), "--name", "green", **real).stdout
+    )
+    assert "It has mounted: tea" in soul("corpus", "unmount", "green", **real).stderr
     listed = soul("corpus", "list", **real)
     assert "tea" in listed.stdout and "yes" in listed.stdout
     assert soul("corpus", "remove", "tea", **real).returncode == 0

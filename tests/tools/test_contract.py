@@ -65,6 +65,7 @@ MISUSES: list[tuple[str, dict[str, Any], str]] = [
     ("recall", {"query": "x", "corpus": "nowhere"}, "There is no corpus 'nowhere'"),
     ("mount_corpus", {"name": "nowhere"}, "nowhere"),
     ("mount_corpus", {"name": "../etc"}, "../etc"),
+    ("mount_corpus", {"name": "a,b", "path": "/etc"}, "A path belongs to one corpus"),
     ("mount_corpus", {"name": "etc", "path": "/etc"}, "/etc"),
     ("mount_corpus", {"name": "gone", "unmount": True}, "gone"),
     ("write_notebook", {"reason": "r"}, "Exactly one way of writing is needed"),

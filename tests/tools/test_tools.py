@@ -52,6 +52,17 @@ async def test_mounting_puts_a_corpus_on_and_takes_the_former_off(call: Call, co
     assert "Mounted now: none" in await call("mount_corpus", name="stars", unmount=True)
 
 
+async def test_several_corpora_are_mounted_by_their_names_with_commas(call: Call, corpora: tuple[Path, Path]) -> None:
+    for folder in corpora:
+        await call("mount_corpus", name=folder.name, path=str(folder))
+    words = await call("mount_corpus", name="bread, stars")
+    assert "Mounted bread, stars." in words
+    assert "kinds: Markdown 1" in words
+    for query, source in (("sourdough", "[bread: notes.md:"), ("supergiant", "[stars: notes.md:")):
+        assert source in await call("recall", query=query)
+    assert "Mounted now: none" in await call("mount_corpus", name="bread,stars", unmount=True)
+
+
 async def test_indexing_reports_progress(client: Client, corpora: tuple[Path, Path]) -> None:
     heard: list[float] = []
 

@@ -1,0 +1,232 @@
+"""One agent of the house at its work: a task comes in, one turn is run in the agent's own window, the answer goes out.
+
+Knows how a task is put before an agent and what is written of it; how tokens come is the engine's affair, how a turn
+loops is `agents.turn`'s, what happens when the window is full is its `Room`'s.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+import anyio
+
+from agents.context import MARGIN, AgentContext
+from agents.fence import fenced
+from agents.pressure import Flushed
+from agents.toolbox import Toolbox
+from agents.turn import Progress, Turn, TurnLimits, TurnReport
+from engine.errors import OverBudget
+from memory.packets import Kind, Packet
+from memory.recall import Hit, Query
+from memory.uuid7 import uuid7
+from memory.window import WindowTurn
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+    from memory.memory import Memory
+
+UNTRAINED_TOKENS = 48
+"""Longest reply of an untrained stand-in: its words mean nothing, so a person should not wait for many of them."""
+
+LOADING_S = 900.0
+"""How long a task waits for a model that is still loading; its caller gets a job id long before."""
+
+MEANT = 0.01
+"""Resonance below which a packet is not put before an agent unasked."""
+NEAREST = 4
+NEAREST_TOKENS = 700
+
+
+@dataclass(frozen=True)
+class Task:
+    """What somebody asks of an agent. `client` and `session` say who."""
+
+    text: str
+    constraints: tuple[str, ...]
+    context: str
+    client: str
+    session: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An agent's answer, what it was given from memory, and what it cost."""
+
+    text: str
+    notice: str
+    model: str
+    sources: tuple[Hit, ...]
+    report: TurnReport
+    flushed: tuple[Flushed, ...]
+    """The window was let go before or within this turn."""
+
+
+class Room(Protocol):
+    """Keeps an agent's window below its limit. The caller holds the agent's lock."""
+
+    async def prepare(
+        self, engine: Engine, incoming: int, reply: int, report: Callable[[Progress], None]
+    ) -> tuple[str, Flushed | None]:
+        """Room for a new turn, in tokens: (delta to tell first, what was done)."""
+        ...
+
+    async def within(
+        self, engine: Engine, reply: int, report: Callable[[Progress], None]
+    ) -> tuple[bool, Flushed | None]:
+        """Room for one more reply of a turn that goes on: (is there room, what was done)."""
+        ...
+
+
+class Reopening:
+    """The room of an agent that keeps no notebook: a full window is opened anew, its turns being packets already."""
+
+    def __init__(self, context: AgentContext) -> None:
+        self._context = context
+
+    async def prepare(
+        self, engine: Engine, incoming: int, reply: int, report: Callable[[Progress], None]
+    ) -> tuple[str, Flushed | None]:
+        """As `Room`; OverBudget when the turn does not fit even into an empty window."""
+        delta = await self._context.prepare(engine)
+        wanted = engine.chat.count(delta) + incoming + reply + MARGIN
+        if len(self._context.window.ids) + wanted > engine.info.context_tokens:
+            await self._context.reopen(engine)
+            delta = await self._context.prepare(engine)
+        if len(self._context.window.ids) + incoming + reply + MARGIN > engine.info.context_tokens:
+            raise OverBudget(
+                f"The task has {incoming:,} tokens; the context of {engine.info.context_tokens:,} has no room for it.",
+                "Shorten the task or its context.",
+            )
+        return delta, None
+
+    async def within(
+        self, engine: Engine, reply: int, report: Callable[[Progress], None]
+    ) -> tuple[bool, Flushed | None]:
+        """As `Room`: a turn that goes on cannot let go of what it is about."""
+        return len(self._context.window.ids) + reply + MARGIN <= engine.info.context_tokens, None
+
+
+class Agent:
+    """An agent of the house. One turn at a time: there is one window."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        engine: Callable[[float], Awaitable[Engine]],
+        context: AgentContext,
+        room: Room,
+        toolbox: Toolbox,
+        limits: TurnLimits,
+    ) -> None:
+        self.name = context.agent
+        self._memory = memory
+        self._engine = engine
+        self._context = context
+        self._room = room
+        self._toolbox = toolbox
+        self._limits = limits
+        self._lock = anyio.Lock()
+        self._sequence = itertools.count(1)
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for this agent to be free."""
+        return self._lock.statistics().tasks_waiting
+
+    async def answer(self, task: Task, report: Callable[[Progress], None]) -> Answer:
+        """One turn on `task`. What was asked is durable before the first token, what was answered before it returns.
+
+        Raises:
+            OverBudget: the task does not fit into the model's context.
+            Unavailable: no model, or no database.
+        """
+        report(Progress("waiting for the model"))
+        engine = await self._engine(LOADING_S)
+        sources = await self._nearest(task.text)
+        async with self._lock:
+            report(Progress("assembling the context"))
+            words = asked(task, sources)
+            tokens = self._limits.tokens if engine.info.trained else UNTRAINED_TOKENS
+            limits = TurnLimits(self._limits.steps, tokens, self._limits.seconds)
+            flushed: list[Flushed] = []
+
+            async def room() -> bool:
+                fits, done = await self._room.within(engine, tokens, report)
+                flushed.extend([done] if done else [])
+                return fits
+
+            delta, done = await self._room.prepare(engine, engine.chat.count(words), tokens, report)
+            flushed.extend([done] if done else [])
+            said = self._packet(task.session, "said", task.text, task.client, {"constraints": list(task.constraints)})
+            packets = [said]
+            if task.context:
+                packets.append(self._packet(task.session, "said", task.context, f"{task.client}:context"))
+            text = f"{delta}\n\n{words}" if delta else words
+            ids = tuple(engine.chat.turn("user", text))
+            await self._context.commit([WindowTurn("user", text, ids, said.id)], packets)
+
+            def make(kind: Kind, prose: str, origin: str, metadata: Mapping[str, Any] | None = None) -> Packet:
+                packet = self._packet(
+                    task.session, kind, prose, origin, {"model": engine.info.name, **(metadata or {})}
+                )
+                # An untrained stand-in's words are kept, but must not come back as if they meant something.
+                return packet if engine.info.trained else replace(packet, resonance=0.0)
+
+            turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report).run()
+        return Answer(turn.text, engine.info.notice, engine.info.name, sources, turn, tuple(flushed))
+
+    async def record(
+        self, session: str, kind: Kind, prose: str, origin: str, work_order: UUID | None = None, **metadata: Any
+    ) -> Packet:
+        """Writes one packet about what happened around this agent (orders, outcomes, reviews, calls)."""
+        packet = self._packet(session, kind, prose, origin, metadata, work_order)
+        await self._memory.packets.write([packet])
+        return packet
+
+    def _packet(
+        self,
+        session: str,
+        kind: Kind,
+        prose: str,
+        origin: str,
+        metadata: Mapping[str, Any] | None = None,
+        work_order: UUID | None = None,
+    ) -> Packet:
+        return Packet(
+            id=uuid7(),
+            time=datetime.now(UTC),
+            agent=self.name,
+            session=session,
+            sequence=next(self._sequence),
+            kind=kind,
+            prose=prose,
+            origin=origin,
+            work_order=work_order,
+            metadata=dict(metadata or {}),
+        )
+
+    async def _nearest(self, text: str) -> tuple[Hit, ...]:
+        query = Query(text[:2_000], NEAREST, self.name, min_resonance=MEANT, token_budget=NEAREST_TOKENS)
+        return await self._memory.recall.search(query)
+
+
+def bullets(lines: tuple[str, ...]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or "- (none)"
+
+
+def asked(task: Task, sources: tuple[Hit, ...]) -> str:
+    """The user turn of a task: its words, constraints, context and the nearest memories, each in its place."""
+    parts = [f"Task from {task.client}:\n{task.text}"]
+    if task.constraints:
+        parts.append(f"Constraints:\n{bullets(task.constraints)}")
+    if task.context:
+        parts.append(fenced(task.context, f"context given by {task.client}"))
+    if sources:
+        lines = "\n".join(f"[{hit.citation}] {hit.prose}" for hit in sources)
+        parts.append(fenced(lines, "nearest memories"))
+    return "\n\n".join(parts)

@@ -1,0 +1,189 @@
+"""A dream: the golden log becomes an adapter. Planned first, resumable, and kept only when it learned something.
+
+Knows the order of things and what is recorded; the loop is `evolution.training`'s. Runs in the process of its command,
+because training leaves state behind in MLX.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engine.backend import mx, on_cpu
+from engine.budget import Budget, usable
+from engine.errors import OverBudget, SoulError
+from engine.models import check_folder
+from evolution import adapter, samples, tensors
+from evolution.adapter import Adapter
+from evolution.anchor import Report, Scope, anchor_id, write_json
+from evolution.generations import identity_of
+from evolution.plastic import layer_keys, linear_names, plastic_names
+from evolution.samples import Buffer
+from evolution.training import CHECKPOINT, Numbers, Run, Trace, read_checkpoint, train
+
+RATE_PROBE = 1024
+"""Rows of the square product that tells how fast this machine multiplies."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a dream would do, as far as it can be known beforehand."""
+
+    name: str
+    identity: str
+    samples: int
+    held_out: int
+    doubles: int
+    too_long: int
+    tokens: int
+    """Read in training, over all steps, padding left out."""
+    memory_bytes: int
+    seconds: float
+    """At the rate of a large product; small models are slower than that."""
+    resumes_at: int
+    """The step at which it goes on; 0 for a new one."""
+
+
+@dataclass(frozen=True)
+class Dream:
+    """A dream that is ready to begin."""
+
+    home: Path
+    model: Path
+    keys: tuple[str, ...]
+    anchor: str
+    buffer: Buffer
+    numbers: Numbers
+    plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoint lies; removed when it is done."""
+        return self.home / "dreams" / self.plan.identity[:16]
+
+
+def prepare(
+    home: Path, model: Path, buffer: Path, numbers: Numbers, scope: Scope, longest: int, known: Path | None
+) -> Dream:
+    """Reads the buffer and plans; changes nothing.
+
+    Raises:
+        NotFound, InvalidInput: the buffer or the model cannot be used.
+        OverBudget: training would not fit into this machine's memory.
+    """
+    from mlx_lm.utils import load_tokenizer
+
+    check_folder(model)
+    every = tensors.places_of(model)
+    chosen = plastic_names(every) if scope == "attention" else linear_names(every)
+    keys, id = layer_keys(chosen), anchor_id(model, known)
+    found = samples.read(buffer, load_tokenizer(model), longest=longest, seed=numbers.seed)
+    identity = identity_of(
+        {"anchor": id, "buffer": found.sum, "keys": keys, "longest": longest, "numbers": asdict(numbers)}
+    )
+    folder = home / "dreams" / identity[:16]
+    groups = samples.batches(found.training, numbers.batch)
+    tokens = round(found.tokens / len(groups) * numbers.steps)
+    budget = Budget.of(model, float32=on_cpu())
+    shape = budget.shape
+    width = numbers.batch * min(longest, max(len(one.ids) for one in found.training))
+    # Activations of a Llama-like block are some 34 hidden states a token (Korthikanti et al. 2022); logits come thrice.
+    activations = 4 * width * (34 * shape.hidden * shape.layers + 3 * shape.vocabulary)
+    memory = budget.needed() + activations + 16 * numbers.rank * sum(sum(every[name].shape) for name in chosen)
+    if memory > usable(budget.memory_bytes):
+        raise OverBudget(
+            f"This dream needs {memory / 1e9:.1f} GB, and {usable(budget.memory_bytes) / 1e9:.1f} GB are usable here.",
+            "Give a smaller --batch or --longest, or dream on a smaller or quantised model.",
+        )
+    return Dream(
+        home,
+        model,
+        keys,
+        id,
+        found,
+        numbers,
+        Plan(
+            f"dream-{identity[:8]}",
+            identity,
+            len(found.training),
+            len(found.held_out),
+            found.doubles,
+            found.too_long,
+            tokens,
+            memory,
+            # 2 operations per weight forward, 2 back through the activations; the frozen weights get no gradients.
+            4 * shape.parameters * tokens / _rate(),
+            _step(folder),
+        ),
+    )
+
+
+def dream(one: Dream, name: str, report: Report) -> Adapter:
+    """Trains, or goes on training, and keeps the adapter; called under the lock.
+
+    Raises:
+        Conflict: an adapter of that name is there.
+        SoulError: it learned nothing, or its loss was no number.
+    """
+    from mlx_lm.utils import load_model
+
+    target = adapter.folder_of(one.home, name)
+    one.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_json(one.folder / "plan.json", {**asdict(one.plan), "numbers": asdict(one.numbers)})
+    report("loading weights", None)
+    network, _ = load_model(one.model)
+    if on_cpu():
+        network.set_dtype(mx.float32)  # half precision runs at a sixtieth of the speed there
+    run = Run(network, one.folder, one.numbers, one.keys)
+    run.resume()
+    train(run, one.buffer, report)
+    if run.trace.best[0] == 0:
+        raise SoulError(
+            "The dream learned nothing: the loss on the held-out part never fell below what it was before.",
+            "Look at what is in the golden log, or dream with a smaller --rate. Nothing was kept.",
+        )
+    made = Adapter(name, run.pairs(), one.numbers.scale, _manifest(one, run.trace))
+    adapter.check_finite(made)
+    adapter.save(made, target)
+    shutil.rmtree(one.folder)
+    return adapter.load(target)
+
+
+def _manifest(one: Dream, trace: Trace) -> dict[str, Any]:
+    return {
+        "from": "dream",
+        "anchor": one.anchor,
+        "identity": one.plan.identity,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "buffer": one.buffer.sum,
+        "samples": one.plan.samples,
+        "numbers": asdict(one.numbers),
+        "keys": list(one.keys),
+        "kept_step": trace.best[0],
+        "held_out_loss": {"before": trace.held_out[0][1], "after": trace.best[1]},
+        "losses": {"training": trace.training, "held_out": trace.held_out},
+        "stopped": trace.stopped,
+        "versions": {library: importlib.metadata.version(library) for library in ("mlx", "mlx-lm")},
+    }
+
+
+def _step(folder: Path) -> int:
+    if not (folder / CHECKPOINT).is_file():
+        return 0
+    _, said = read_checkpoint(folder / CHECKPOINT)
+    return int(json.loads(said["trace"])["step"])
+
+
+def _rate() -> float:
+    """Operations per second of a large float32 product here."""
+    square = mx.random.normal((RATE_PROBE, RATE_PROBE))
+    mx.eval(square @ square)
+    started = time.perf_counter()
+    mx.eval(square @ square)
+    return 2 * RATE_PROBE**3 / (time.perf_counter() - started)
