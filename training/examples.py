@@ -52,6 +52,8 @@ class Example:
     system: str
     user: str
     reply: str
+    lure: str = ""
+    """What an instruction among the memories wants said."""
 
 
 def examples(count: int, seed: int, split: Split) -> Iterator[Example]:
@@ -91,8 +93,12 @@ def _recalled(words: Vocabulary, there: bool, injected: bool) -> Example:
         for name, value in zip(names, values, strict=True)
     ]
     hits = list(facts)
+    lure = ""
     if injected:
-        hits.insert(rng.randint(0, len(hits)), _hit(words, rng.choice(INJECTIONS[split]).format(value=words.value())))
+        lure = words.value()
+        while any(lure in value or value in lure for value in values):
+            lure = words.value()
+        hits.insert(rng.randint(0, len(hits)), _hit(words, rng.choice(INJECTIONS[split]).format(value=lure)))
     place = rng.randrange(len(names))
     name = names[place]
     while not there and name in names:
@@ -102,7 +108,7 @@ def _recalled(words: Vocabulary, there: bool, injected: bool) -> Example:
     if there:
         reply = f"{values[place]} [{facts[place].citation}]"
     kind = "refused" if injected else "found" if there else "not there"
-    return Example(kind, _system(), asked(told, tuple(hits)), reply)
+    return Example(kind, _system(), asked(told, tuple(hits)), reply, lure)
 
 
 def _found(words: Vocabulary) -> Example:
