@@ -36,6 +36,7 @@ bench: $(VENV)/.bench ## all benchmarks; figures and pictures go to bench/result
 	$(BIN)/python -m bench.endurance
 	$(BIN)/python -m bench.kv
 	$(BIN)/python -m bench.calls
+	$(BIN)/python -m bench.orders
 
 scale: $(VENV)/.bench ## the store at 100,000 and 1,000,000 packets; HOME_FOLDER=... keeps both (some 11 GB), building takes half an hour
 	$(BIN)/python -m bench.store.scale --home $(HOME_FOLDER)

@@ -7,7 +7,8 @@ loops is `agents.turn`'s, what happens when the window is full is its `Room`'s.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,8 +20,9 @@ from agents.context import MARGIN, AgentContext
 from agents.fence import fenced
 from agents.pressure import Flushed
 from agents.toolbox import Toolbox
-from agents.turn import Progress, Turn, TurnLimits, TurnReport
+from agents.turn import Form, Progress, Turn, TurnLimits, TurnReport
 from engine.errors import OverBudget
+from engine.sampling import Sampling
 from memory.packets import Kind, Packet
 from memory.recall import Hit, Query
 from memory.uuid7 import uuid7
@@ -35,6 +37,9 @@ UNTRAINED_TOKENS = 48
 
 LOADING_S = 900.0
 """How long a task waits for a model that is still loading; its caller gets a job id long before."""
+
+UNTRAINED_FORM_TOKENS = 320
+"""The same where the answer has to be a document."""
 
 MEANT = 0.01
 """Resonance below which a packet is not put before an agent unasked."""
@@ -51,6 +56,7 @@ class Task:
     context: str
     client: str
     session: str
+    form: Form | None = None
 
 
 @dataclass(frozen=True)
@@ -146,12 +152,15 @@ class Agent:
             Unavailable: no model, or no database.
         """
         report(Progress("waiting for the model"))
-        engine = await self._engine(LOADING_S)
         sources = await self._nearest(task.text)
         async with self._lock:
+            # Asked for within the lock: a turn ends on the model that it began with (`resting`).
+            engine = await self._engine(LOADING_S)
             report(Progress("assembling the context"))
             words = asked(task, sources)
-            tokens = self._limits.tokens if engine.info.trained else UNTRAINED_TOKENS
+            tokens = self._limits.tokens
+            if not engine.info.trained:
+                tokens = UNTRAINED_FORM_TOKENS if task.form else UNTRAINED_TOKENS
             limits = TurnLimits(self._limits.steps, tokens, self._limits.seconds)
             flushed: list[Flushed] = []
 
@@ -177,8 +186,26 @@ class Agent:
                 # An untrained stand-in's words are kept, but must not come back as if they meant something.
                 return packet if engine.info.trained else replace(packet, resonance=0.0)
 
-            turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report).run()
+            turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report, task.form).run()
         return Answer(turn.text, engine.info.notice, engine.info.name, sources, turn, tuple(flushed))
+
+    @asynccontextmanager
+    async def resting(self) -> AsyncGenerator[None]:
+        """Waits for the turn that runs and lets none begin until the block ends."""
+        async with self._lock:
+            yield
+
+    async def reread(self) -> None:
+        """Computes the stored window for the model that is loaded now, so that the next turn need not."""
+        async with self._lock:
+            if await self._memory.windows.get(self.name) is None:
+                return
+            engine = await self._engine(LOADING_S)
+            await self._context.prepare(engine)
+            ids = await self._context.missing(engine)
+            if ids:
+                async for _ in engine.generate(self.name, ids, Sampling(max_tokens=0)):
+                    pass
 
     async def record(
         self, session: str, kind: Kind, prose: str, origin: str, work_order: UUID | None = None, **metadata: Any
@@ -229,4 +256,6 @@ def asked(task: Task, sources: tuple[Hit, ...]) -> str:
     if sources:
         lines = "\n".join(f"[{hit.citation}] {hit.prose}" for hit in sources)
         parts.append(fenced(lines, "nearest memories"))
+    if task.form:
+        parts.append(task.form.says)
     return "\n\n".join(parts)

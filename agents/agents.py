@@ -1,4 +1,4 @@
-"""The agents of the house, opened together: the Director, the jobs, the work orders.
+"""The agents of the house, opened together: the Director, the jobs, the work orders, the plans.
 
 Knows how they hang together and what is done when the daemon comes up; each thing itself is in its own module.
 """
@@ -6,21 +6,25 @@ Knows how they hang together and what is done when the daemon comes up; each thi
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from agents import roster
+from agents.agent import Agent
+from agents.controller import Controller
 from agents.director import Director
 from agents.dispatch import Dispatch
 from agents.household import Household
 from agents.jobs import Jobs
 from agents.orders import Orders
 from agents.outside import Outside
+from agents.planner import Planner
 from agents.pressure import PRESSURE
 from agents.runs import Runs
 from agents.toolbox import Toolbox
@@ -45,6 +49,23 @@ class Agents:
     dispatch: Dispatch
     outside: Outside
     household: Household
+    planner: Planner
+    controller: Controller
+    tasks: TaskGroup
+    """Ends with the agents."""
+
+    @asynccontextmanager
+    async def resting(self) -> AsyncGenerator[None]:
+        """Waits for every turn that runs and lets none begin until the block ends."""
+        async with AsyncExitStack() as stack:
+            for agent in (self.director, *self.household.awake()):
+                await stack.enter_async_context(agent.resting())
+            yield
+
+    def reread(self) -> None:
+        """Lets every agent read its window in the background, for a model that was exchanged."""
+        for agent in (self.director, *self.household.awake()):
+            self.tasks.start_soon(_reread, agent)
 
     @classmethod
     @asynccontextmanager
@@ -74,8 +95,21 @@ class Agents:
             outside = Outside(lambda: roster.read(home), home, roots)
             dispatch = Dispatch(director, jobs, orders, runs, outside)
             await dispatch.recover()
-            yield cls(director, jobs, orders, runs, dispatch, outside, Household(memory, engine, toolbox))
+            household = Household(memory, engine, toolbox)
+            planner = Planner(memory, director, household, jobs, orders, runs, dispatch, outside, tasks)
+            await planner.recover()
+            tasks.start_soon(planner.run, name="plans")
+            controller = Controller(director, outside, memory.watching)
+            tasks.start_soon(controller.run, name="controller")
+            yield cls(director, jobs, orders, runs, dispatch, outside, household, planner, controller, tasks)
             tasks.cancel_scope.cancel()
+
+
+async def _reread(agent: Agent) -> None:
+    try:
+        await agent.reread()
+    except SoulError as error:  # the next turn reads it, and says what is wrong
+        log.warning("a window was not read beforehand", agent=agent.name, reason=str(error))
 
 
 def _limits(home: Path) -> TurnLimits:

@@ -71,13 +71,13 @@ class AgentContext:
     async def prepare(self, engine: Engine) -> str:
         """Makes the stored window one of this model; returns the delta to tell with the next turn ("" if none).
 
-        A window of another model is rendered anew from its text.
+        A window of other words (tokenizer, template) is rendered anew from its text; other weights read the same ids.
         """
         now = await self._now(engine)
         window = self._window or await self._memory.windows.get(self.agent)
         if window is None:
             window = await self._open(engine, now, ())
-        elif window.opening.fingerprint != engine.info.fingerprint:
+        elif window.opening.fingerprint != engine.info.words:
             window = await self._open(engine, now, _rendered(engine, window.turns))
         self._window = window
         self._told = replace(
@@ -157,7 +157,7 @@ class AgentContext:
     def _opening(self, engine: Engine, now: Told) -> Opening:
         text = opening_text(now, self._role)
         return Opening(
-            engine.info.fingerprint,
+            engine.info.words,
             text,
             tuple(engine.chat.opening(text, self.functions)),
             now.self_version,

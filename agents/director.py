@@ -25,6 +25,7 @@ from memory.flushes import Flush
 from memory.forgetting import Plan, Wish
 
 if TYPE_CHECKING:
+    from agents.plans import Step
     from engine.engine import Engine
     from memory.memory import Memory
     from memory.selves import Proposal
@@ -54,9 +55,8 @@ class Director(Agent):
 
     async def flush(self, report: Callable[[Progress], None]) -> Flushed:
         """Lets go of the window by hand; waits for the turn that runs."""
-        engine = await self._engine(LOADING_S)
         async with self._lock:
-            return await self._pressure.flush(engine, report)
+            return await self._pressure.flush(await self._engine(LOADING_S), report)
 
     async def view(self) -> View:
         """What the Director sees now, and what the next turn will tell it."""
@@ -109,6 +109,29 @@ class Director(Agent):
         if instructions:
             opening = engine.chat.opening(instructions, [])
         return await judge(engine, f"critic {order.id}", opening, question, ("proceed", "object"))
+
+    async def met(self, step: Step, outcome: str) -> Judgement:
+        """Whether a step that was done at home is done, or has to be handed on: done or escalate."""
+        engine = await self._engine(JUDGING_S)
+        question = (
+            f"An agent of this house worked on a step of a plan.\n\nTask: {step.task}\nDone when: {step.acceptance}\n\n"
+            f"{fenced(shortened(outcome, REVIEW_CHARACTERS), f'answer of the {step.role}')}\n\n"
+            "Is the step done, or must it be handed on? Answer done or escalate, then why in one sentence."
+        )
+        opening = await self._context.opening_ids(engine)
+        context = f"step {step.number} of {step.plan}"
+        return await judge(engine, context, opening, question, ("done", "escalate"))
+
+    async def matters(self, check: str, lines: str) -> Judgement:
+        """Whether lines of a log matter: matters or noise."""
+        engine = await self._engine(JUDGING_S)
+        question = (
+            f"The check {check} came upon lines that no rule judges.\n\n"
+            f"{fenced(shortened(lines, REVIEW_CHARACTERS), f'log of the check {check}')}\n\n"
+            "Should the person hear of them? Answer matters or noise, then why in one sentence."
+        )
+        opening = await self._context.opening_ids(engine)
+        return await judge(engine, f"check {check}", opening, question, ("matters", "noise"))
 
     async def ratify(self, proposal: Proposal, current: str) -> Judgement:
         """Judges a proposed self: ratify or refuse."""

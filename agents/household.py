@@ -56,6 +56,10 @@ class Household:
         """Stored windows were changed by somebody else: each agent is made anew when it is next called."""
         self._agents.clear()
 
+    def awake(self) -> tuple[Agent, ...]:
+        """Those that were called since the start."""
+        return tuple(agent for _, agent in self._agents.values())
+
     def _model(self, spec: LocalSpec) -> Callable[[float], Awaitable[Engine]]:
         async def get(seconds: float) -> Engine:
             engine = await self._engine(seconds)

@@ -101,6 +101,13 @@ class Jobs:
                     await report(running.progress, running.text)
         return await self.get(id)
 
+    async def ended(self, id: UUID) -> Job:
+        """The job when it has ended."""
+        running = self._running.get(id)
+        if running is not None:
+            await running.ended.wait()
+        return await self.get(id)
+
     async def cancel(self, id: UUID) -> None:
         """Stops a running job and waits until it has let go; a job that is not running is left as it is."""
         running = self._running.get(id)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from agents.orders import CLIENT
 from memory.recall import Query
 
 if TYPE_CHECKING:
-    from agents.agents import Agents
-    from agents.orders import Order
+    from agents.director import Director
+    from agents.orders import Order, Orders
     from memory.memory import Memory
 
 NEAREST = 3
@@ -19,7 +20,8 @@ NEAREST_CHARACTERS = 300
 
 async def place(
     memory: Memory,
-    agents: Agents,
+    director: Director,
+    orders: Orders,
     task: str,
     constraints: Sequence[str],
     context: str,
@@ -27,11 +29,15 @@ async def place(
     session: str,
     agent: str = CLIENT,
     budget: dict[str, Any] | None = None,
+    acceptance: Sequence[str] = (),
+    id: UUID | None = None,
+    withheld: Callable[[str], str] = lambda _: "",
 ) -> Order:
     """Records an order for `agent` with its embedding state and the packet that remembers it.
 
     `embedding_state` is `{embedder, dimension, vector, nearest: [{id, source, score, prose}]}`; without an embedder
-    the vector is empty and the nearest memories come by keyword.
+    the vector is empty and the nearest memories come by keyword. What `withheld` says a word about is not sent along.
+    An order of that `id` that is there already is left as it is.
     """
     hits = await memory.recall.search(Query(text=task[:2_000], k=NEAREST))
     vector = await memory.recall.embed(task[:2_000]) if memory.embedder is not None else None
@@ -42,14 +48,16 @@ async def place(
         "nearest": [
             {"id": str(hit.id), "source": hit.citation, "score": hit.score, "prose": hit.prose[:NEAREST_CHARACTERS]}
             for hit in hits
+            if not withheld(hit.prose)
         ],
     }
-    acceptance = [
+    criteria = [
+        *acceptance,
         "The task is done as asked.",
         *(f"Kept: {rule}" for rule in constraints),
         "The outcome says what was done, what was seen, and names what was made or changed.",
     ]
-    order = await agents.orders.add(task, constraints, context, acceptance, state, client, session, agent, budget)
+    order = await orders.add(task, constraints, context, criteria, state, client, session, agent, budget, id)
     words = "\n".join([f"Work order: {task}", *(f"- {rule}" for rule in constraints)])
-    await agents.director.record(session, "order", words, client, order.id)
+    await director.record(session, "order", words, client, order.id)
     return order

@@ -14,13 +14,14 @@ Where Soul starts the Hands itself, an order is `running` (from open or revise) 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from engine.errors import Conflict, NotFound
+from memory import resonance
 from memory.uuid7 import uuid7
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Orders:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.changed: Callable[[], None] = lambda: None
+        """Called when an order may have come to its end."""
 
     async def add(
         self,
@@ -113,9 +116,10 @@ class Orders:
         session: str,
         agent: str = CLIENT,
         budget: dict[str, Any] | None = None,
+        id: UUID | None = None,
     ) -> Order:
-        """Records a new open order for `agent`. `budget` has `minutes` and `rounds`."""
-        id = uuid7()
+        """Records a new open order for `agent`. `budget` has `minutes` and `rounds`; one of that `id` stays."""
+        id = id or uuid7()
         await self._database.execute(
             self.ADD,
             id,
@@ -154,6 +158,7 @@ class Orders:
     async def refuse(self, id: UUID, why: str) -> Order:
         """Closes an order that was not begun, because of what a critic found."""
         await self._database.execute(self.REFUSE, id, why)
+        self.changed()
         return await self.get(id)
 
     async def report(self, id: UUID, outcome: str, artifacts: Sequence[str], reporter: str) -> Attempt:
@@ -221,8 +226,10 @@ class Orders:
                 state, reason = "rejected", f"{why} (round {number} was the last of this order)".strip()
             await connection.execute(self.DECIDE, id, number, verdict, reason, by)
             await connection.execute(self.STATE, id, state)
+            await resonance.judged(connection, id, verdict, by)
 
         await self._database.run(work)
+        self.changed()
         return await self.get(id), (await self.attempts(id))[-1]
 
 

@@ -50,20 +50,9 @@ class Outside:
         """
         if isinstance(spec, ApiSpec):
             return None
-        base = _resolved(self.home / Path(spec.folder).expanduser())
+        base = self.allowed(spec.folder, f"folder of {spec.name}")
         if not base.is_dir():
             raise NotFound(f"The folder of {spec.name}, {base}, is not there.", "Make it, or correct `folder`.")
-        if not any(base.is_relative_to(_resolved(root)) for root in self.roots):
-            raise Forbidden(
-                f"The folder of {spec.name}, {base}, lies outside the allowed roots.",
-                "Add its root to `allowed_roots` in config.toml.",
-            )
-        home = _resolved(self.home)
-        if base.is_relative_to(home) or home.is_relative_to(base):
-            raise Forbidden(
-                f"The folder of {spec.name}, {base}, holds the Soul's own home or lies in it.",
-                "Name a folder of its own for the work.",
-            )
         wanted = [rule[len(FOLDER) :].strip() for rule in order.constraints if rule.lower().startswith(FOLDER)]
         chosen = _resolved(base / Path(wanted[-1]).expanduser()) if wanted else base
         if not chosen.is_relative_to(base):
@@ -71,6 +60,22 @@ class Outside:
         if not chosen.is_dir():
             raise NotFound(f"The folder {chosen} is not there.", "Make it first, or leave that constraint out.")
         return chosen
+
+    def allowed(self, path: str, what: str) -> Path:
+        """The path with links resolved; Forbidden outside the allowed roots, and in or around the Soul's own home."""
+        base = _resolved(self.home / Path(path).expanduser())
+        if not any(base.is_relative_to(_resolved(root)) for root in self.roots):
+            raise Forbidden(
+                f"The {what}, {base}, lies outside the allowed roots.",
+                "Add its root to `allowed_roots` in config.toml.",
+            )
+        home = _resolved(self.home)
+        if base.is_relative_to(home) or home.is_relative_to(base):
+            raise Forbidden(
+                f"The {what}, {base}, holds the Soul's own home or lies in it.",
+                "Name a folder of its own for the work.",
+            )
+        return base
 
     def hands(self, spec: ClaudeSpec | ApiSpec) -> Hands:
         """The Hands that a spec describes; MissingExtra where an SDK is not installed."""

@@ -16,11 +16,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
+from agents.checks import Check
+from agents.rules import Rules
 from engine.errors import InvalidInput, NotFound
 
 FILE = "agents.toml"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-RESERVED = ("hands", "person", "soul")
+RULES = "rules"
+RESERVED = ("hands", "person", "soul", RULES)
 Role = Literal["director", "architect", "builder", "controller", "critic", "majordomo"]
 Texts = Annotated[tuple[str, ...], Strict(False)]
 
@@ -46,6 +49,8 @@ class LocalSpec(_Spec):
     steps: Annotated[int, Field(ge=1, le=50)] = 6
     tokens: Annotated[int, Field(ge=16, le=32_768)] = 768
     seconds: Annotated[float, Field(gt=0, le=7_200)] = 300.0
+    checks: Annotated[tuple[Check, ...], Strict(False)] = ()
+    """What the controller looks at; of no use to anybody else."""
 
 
 class _HandsSpec(_Spec):
@@ -92,6 +97,7 @@ class Roster:
 
     path: Path
     specs: Mapping[str, Spec] = field(default_factory=dict[str, Spec])
+    rules: Rules = field(default_factory=Rules)
 
     def get(self, name: str) -> Spec:
         """The agent of that name; NotFound with who there is."""
@@ -104,6 +110,11 @@ class Roster:
     def of_role(self, role: Role) -> Spec | None:
         """The first agent with that role."""
         return next((spec for spec in self.specs.values() if spec.role == role), None)
+
+    def at_home(self, role: Role) -> LocalSpec:
+        """The first local agent with that role; one with all defaults where the file has none."""
+        found = (spec for spec in self.specs.values() if spec.role == role and isinstance(spec, LocalSpec))
+        return next(found, LocalSpec(name=role, role=role))
 
 
 def read(home: Path) -> Roster:
@@ -129,7 +140,27 @@ def parse(text: str, path: Path) -> Roster:
     except tomllib.TOMLDecodeError as error:
         remedy = "Give each agent a name of its own." if "twice" in str(error) or "overwrite" in str(error) else ""
         raise InvalidInput(f"{path}: {error}.", remedy or "Correct that line; `soul agents edit` checks it.") from error
-    return Roster(path, {name: _spec(name, table, text, path) for name, table in tables.items()})
+    given = tables.pop(RULES, {})
+    specs = {name: _spec(name, table, text, path) for name, table in tables.items()}
+    return Roster(path, specs, _rules(given, specs, text, path))
+
+
+def _rules(given: Any, specs: Mapping[str, Spec], text: str, path: Path) -> Rules:
+    try:
+        rules = Rules.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0]) if problem["loc"] else ""
+        raise InvalidInput(
+            f"{path}, line {_line(text, RULES, key)}: `{key or RULES}` of [{RULES}]: {problem['msg']}.",
+            f"Its keys are: {', '.join(Rules.model_fields)}.",
+        ) from error
+    if rules.hands != "hands" and isinstance(specs.get(rules.hands), LocalSpec | None):
+        raise InvalidInput(
+            f"{path}, line {_line(text, RULES, 'hands')}: {rules.hands!r} does not work outside.",
+            "Name an agent that runs on claude or api, or `hands` for the client that asked.",
+        )
+    return rules
 
 
 def _spec(name: str, table: Any, text: str, path: Path) -> Spec:
@@ -163,6 +194,10 @@ def _check(spec: Spec, text: str, path: Path) -> None:
         raise InvalidInput(
             f"{path}, line {_line(text, spec.name, 'instructions')}: the Director's instructions are its self.",
             "Propose a new self instead (`rewrite_self`), and leave this out.",
+        )
+    if isinstance(spec, LocalSpec) and spec.checks and spec.name != "controller":
+        raise InvalidInput(
+            f"{path}, line {_line(text, spec.name, 'checks')}: only [controller] has checks.", "Move them there."
         )
     if isinstance(spec, ClaudeSpec):
         for tool in spec.tools:

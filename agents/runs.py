@@ -125,7 +125,9 @@ class Runs:
                 await connection.execute(self.CLOSE, row["work_order"], *closed)
             return row is not None
 
-        return await self._database.run(work)
+        ended = await self._database.run(work)
+        self._orders.changed()
+        return ended
 
     async def running(self) -> list[Run]:
         """All runs that have not ended, oldest first."""
@@ -147,6 +149,7 @@ class Runs:
     async def close_unbegun(self, order: UUID, why: str) -> None:
         """Closes such an order as failed."""
         await self._database.execute(self.CLOSE_LEFT, order, why)
+        self._orders.changed()
 
 
 def _run(row: asyncpg.Record) -> Run:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from memory.window import WindowTurn
 
 if TYPE_CHECKING:
     from engine.engine import Engine
+    from engine.grammar import CallGrammar
 
 log = structlog.get_logger()
 
@@ -65,6 +66,14 @@ class TurnReport:
     stopped: str
 
 
+@dataclass(frozen=True)
+class Form:
+    """What an answer has to be: a JSON document of `schema`. `says` tells the model so."""
+
+    schema: Mapping[str, Any]
+    says: str
+
+
 Room = Callable[[], Awaitable[bool]]
 """Makes room for one more reply; False when there is none."""
 
@@ -73,7 +82,7 @@ Make = Callable[..., Packet]
 
 
 class Turn:
-    """Runs one turn of one agent. The caller holds the agent's lock."""
+    """Runs one turn of one agent. The caller holds the agent's lock. With a `form` the answer is a document of it."""
 
     def __init__(
         self,
@@ -84,6 +93,7 @@ class Turn:
         make: Make,
         room: Room,
         report: Callable[[Progress], None],
+        form: Form | None = None,
     ) -> None:
         self._engine = engine
         self._context = context
@@ -92,6 +102,7 @@ class Turn:
         self._make = make
         self._room = room
         self._report = report
+        self._form = form
         self._read = self._cached = self._written = 0
         self._first: float | None = None
         self._started = time.monotonic()
@@ -112,7 +123,9 @@ class Turn:
                 if finished.reason == "length" and not reply.calls:
                     stopped = f"the limit of {self._limits.tokens} tokens"
                 wanted = [*reply.calls]
-                await self._commit_reply(finished, "thought" if wanted else "answer", text or finished.text)
+                # A document is for the house; whoever asked for it remembers it in words.
+                kind = "thought" if wanted else "event" if self._form else "answer"
+                await self._commit_reply(finished, kind, text or finished.text)
                 if not wanted and not reply.errors:
                     break
                 if steps >= self._limits.steps:
@@ -144,7 +157,7 @@ class Turn:
     async def _reply(self) -> Finished:
         ids = [*await self._context.missing(self._engine), *self._engine.chat.reply_start()]
         # In a thread: the first grammar of a model takes apart its vocabulary.
-        calls = await anyio.to_thread.run_sync(self._engine.chat.call_grammar, self._toolbox.functions)
+        calls = await anyio.to_thread.run_sync(self._grammar)
         sampling = Sampling(max_tokens=self._limits.tokens, calls=calls)
         async for event in self._engine.generate(self._context.agent, ids, sampling):
             match event:
@@ -160,6 +173,10 @@ class Turn:
                     self._cached += event.cached_tokens
                     return event
         raise AssertionError("the engine ended a generation without saying how")
+
+    def _grammar(self) -> CallGrammar | None:
+        chat = self._engine.chat
+        return chat.document_grammar(self._form.schema) if self._form else chat.call_grammar(self._toolbox.functions)
 
     async def _commit_reply(self, finished: Finished, kind: str, prose: str) -> None:
         chat = self._engine.chat

@@ -24,6 +24,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
+from planning import plan
 from rich.console import Console
 from rich.table import Table
 
@@ -61,9 +62,10 @@ class Demo:
             "SOUL_CONTEXT_TOKENS": str(CONTEXT),
         }
 
-    def soul(self, *arguments: str) -> str:
-        """Runs one `soul` command of the person; its output."""
-        done = subprocess.run([SOUL, *arguments], env=self.environment, capture_output=True, text=True, timeout=300)
+    def soul(self, *arguments: str, **more: str) -> str:
+        """Runs one `soul` command of the person, with `more` in its environment; its output."""
+        environment = {**self.environment, **more}
+        done = subprocess.run([SOUL, *arguments], env=environment, capture_output=True, text=True, timeout=300)
         if done.returncode:
             raise RuntimeError(f"soul {' '.join(arguments)} failed: {done.stderr.strip()}")
         return done.stdout.strip()
@@ -278,6 +280,7 @@ async def run(demo: Demo) -> None:
             time.monotonic() - started,
         )
         await after(demo, client, call, kept)
+        await plan(demo, client, call, clip)
         await pressure(demo, client, call)
 
 

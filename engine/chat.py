@@ -7,7 +7,7 @@ nothing rendered before it ever changes; and text from outside can never become 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -158,11 +158,18 @@ class Chat:
 
         The first one takes up to a second for a large vocabulary; the same tools get the same one again.
         """
+        return self._constraints().calls(tools, required=required)
+
+    def document_grammar(self, schema: Mapping[str, Any]) -> CallGrammar | None:
+        """What keeps a reply one JSON document of `schema` (`Sampling.calls`), or None for a tokenizer without any."""
+        return self._constraints().document(schema)
+
+    def _constraints(self) -> Grammars:
         if self._grammars is None:
             from engine.grammar import Grammars
 
             self._grammars = Grammars(self._tokenizer, self.stop_ids)
-        return self._grammars.calls(tools, required=required)
+        return self._grammars
 
     def _open_thought(self, sampled: Sequence[int]) -> list[int]:
         """The ids that end a thought which broke off, so that what follows is not taken for more of it."""

@@ -55,6 +55,8 @@ class ModelInfo:
     name: str
     path: Path
     fingerprint: str
+    words: str
+    """Hash of tokenizer and chat template: token ids hold for every model that has the same one."""
     parameters: int
     bytes: int
     """Bytes of weights in memory, in the dtype they are computed in."""

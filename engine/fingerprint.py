@@ -35,6 +35,9 @@ PARTS = (
     "chat_template.json",
     "hf_quant_config.json",
 )
+OF_WORDS = tuple(
+    name for name in PARTS if name not in ("config.json", "generation_config.json", "hf_quant_config.json")
+)
 ADAPTER_PARTS = ("adapter_config.json", "adapters.safetensors")
 BLOCK = 8 * 1024 * 1024
 
@@ -68,6 +71,15 @@ def fingerprint(
         if report is not None:
             report(done / total)
     memory.save()
+    return whole.hexdigest()
+
+
+def words_fingerprint(folder: Path) -> str:
+    """Hex sha256 over tokenizer and chat template: under the same one, ids mean the same to any weights."""
+    whole = hashlib.sha256()
+    for name in OF_WORDS:
+        if (folder / name).is_file():
+            whole.update(f"{name} {content_hash(folder / name)}\n".encode())
     return whole.hexdigest()
 
 

@@ -1,8 +1,9 @@
 """Tool calls that cannot come out wrong: while a call is written, only tokens that keep it valid may be drawn.
 
 Plain text is free. From the mark that opens a call on, the tokens follow a grammar: one of the tools by name, arguments
-by its JSON schema, the closing mark. The grammar is llguidance's; here stands which one, when it applies, and that a
-call is brought to its end before the reply's tokens run out. Knows nothing of contexts, caches and sampling.
+by its JSON schema, the closing mark. A reply that has to be a document of some JSON schema follows it from its first
+token. The grammar is llguidance's; here stands which one, when it applies, and that what is begun is brought to its end
+before the reply's tokens run out. Knows nothing of contexts, caches and sampling.
 
 Formats: calls written as JSON between two marks (Hermes, Qwen, and the form that `engine.chat` describes in words to a
 model without one of its own). Models that write calls in another form stay free; their calls are parsed, and a broken
@@ -12,7 +13,7 @@ one is answered with what is wrong about it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -51,6 +52,7 @@ class Grammars:
         self._words: Any = None
         self._closing: _Closing | None = None
         self._made: dict[tuple[str, bool], CallGrammar] = {}
+        self._documents: dict[str, CallGrammar] = {}
 
     def calls(self, tools: Sequence[dict[str, Any]], *, required: bool = False) -> CallGrammar | None:
         """The grammar of calls to these tools; None where there are none or the model's form of a call is not JSON.
@@ -70,6 +72,18 @@ class Grammars:
                 return None
             self._made[key] = self._make(functions, marks, required, closing)
         return self._made[key]
+
+    def document(self, schema: Mapping[str, Any]) -> CallGrammar | None:
+        """The grammar of a reply that is one JSON document of `schema`; None where the tokenizer cannot be used."""
+        key = json.dumps(schema, sort_keys=True)
+        closing = self._prepared()
+        if closing is None:
+            return None
+        if key not in self._documents:
+            text = f"start: %json {json.dumps({**schema, 'x-guidance': STYLE})}"
+            reserve = len(self._words.tokenize_str(json.dumps(_least(schema, schema)))) + SPARE_TOKENS
+            self._documents[key] = CallGrammar(self._words, text, b"", None, True, reserve, closing)
+        return self._documents[key]
 
     def _make(
         self, functions: list[dict[str, Any]], marks: tuple[str, str], required: bool, closing: _Closing
@@ -124,7 +138,7 @@ class Grammars:
 
 @dataclass(frozen=True, eq=False)
 class CallGrammar:
-    """How a call is written; `begin` follows one reply through it. Safe to share between threads and replies."""
+    """How a call is written, or a whole reply; `begin` follows one reply through it. Safe to share between threads."""
 
     words: Any
     text: str
@@ -213,7 +227,7 @@ class Constraint:
             self._step(token)
         elif token == self._grammar.mark_id:
             self._enter()
-        elif self._grammar.mark_id is None:
+        elif self._grammar.mark_id is None and self._grammar.mark:
             self._listen(token)
 
     def _listen(self, token: int) -> None:
@@ -262,3 +276,20 @@ def _skeleton(function: dict[str, Any]) -> dict[str, Any]:
     """A call with an empty value for each argument that must be there."""
     required = (function.get("parameters") or {}).get("required", ())
     return {"name": function["name"], "arguments": dict.fromkeys(required, "")}
+
+
+def _least(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """About the longest of the shortest documents of a schema: what must be there, once."""
+    if "$ref" in schema:
+        return _least(root["$defs"][str(schema["$ref"]).rpartition("/")[2]], root)
+    if "enum" in schema:
+        return max(schema["enum"], key=lambda one: len(json.dumps(one)))
+    match schema.get("type"):
+        case "object":
+            return {name: _least(schema["properties"][name], root) for name in schema.get("required", ())}
+        case "array":
+            return [_least(schema["items"], root)] * int(schema.get("minItems", 0))
+        case "integer" | "number":
+            return schema.get("minimum", 0)
+        case _:
+            return "x" * int(schema.get("minLength", 3))

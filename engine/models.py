@@ -17,7 +17,7 @@ import structlog
 from engine.budget import Budget, KvFormat, Shape, read_config, weight_bytes
 from engine.errors import InvalidInput, OverBudget, Unavailable
 from engine.events import ModelInfo
-from engine.fingerprint import fingerprint
+from engine.fingerprint import fingerprint, words_fingerprint
 from engine.kv.form import KvChoice
 
 log = structlog.get_logger()
@@ -143,6 +143,7 @@ def load(
         name=name,
         path=folder,
         fingerprint=print_of,
+        words=words_fingerprint(folder),
         parameters=int(get_total_parameters(network)),
         bytes=sum(int(array.nbytes) for array in arrays),
         layers=shape.layers,

@@ -32,7 +32,7 @@ class Sampling:
     stop_ids: frozenset[int] = frozenset()
     """Ids that end the reply, beside the model's own."""
     calls: CallGrammar | None = None
-    """What tool calls in the reply must look like."""
+    """What tool calls in the reply, or the whole of it, must look like."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 0:

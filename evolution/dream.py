@@ -17,12 +17,12 @@ from typing import Any
 
 from engine.backend import mx, on_cpu
 from engine.budget import Budget, usable
-from engine.errors import OverBudget, SoulError
+from engine.errors import Conflict, OverBudget, SoulError
 from engine.models import check_folder
 from evolution import adapter, samples, tensors
 from evolution.adapter import Adapter
 from evolution.anchor import Report, Scope, anchor_id, write_json
-from evolution.generations import identity_of
+from evolution.generations import Generations, identity_of
 from evolution.plastic import layer_keys, linear_names, plastic_names
 from evolution.samples import Buffer
 from evolution.training import CHECKPOINT, Numbers, Run, Trace, read_checkpoint, train
@@ -55,7 +55,9 @@ class Dream:
     """A dream that is ready to begin."""
 
     home: Path
-    model: Path
+    start: Path
+    """The weights that it begins on: the anchor's, or those of generation `on`."""
+    on: int
     keys: tuple[str, ...]
     anchor: str
     buffer: Buffer
@@ -69,9 +71,16 @@ class Dream:
 
 
 def prepare(
-    home: Path, model: Path, buffer: Path, numbers: Numbers, scope: Scope, longest: int, known: Path | None
+    home: Path,
+    model: Path,
+    buffer: Path,
+    numbers: Numbers,
+    scope: Scope,
+    longest: int,
+    known: Path | None,
+    on: int = 0,
 ) -> Dream:
-    """Reads the buffer and plans; changes nothing.
+    """Reads the buffer and plans; changes nothing. `on` is the generation that the dream begins on, 0 the anchor.
 
     Raises:
         NotFound, InvalidInput: the buffer or the model cannot be used.
@@ -84,9 +93,15 @@ def prepare(
     chosen = plastic_names(every) if scope == "attention" else linear_names(every)
     keys, id = layer_keys(chosen), anchor_id(model, known)
     found = samples.read(buffer, load_tokenizer(model), longest=longest, seed=numbers.seed)
-    identity = identity_of(
-        {"anchor": id, "buffer": found.sum, "keys": keys, "longest": longest, "numbers": asdict(numbers)}
-    )
+    parts: dict[str, Any] = {"anchor": id, "buffer": found.sum, "keys": keys, "longest": longest}
+    parts["numbers"] = asdict(numbers)
+    start = model
+    if on:
+        generations = Generations(home)
+        if (base := generations.get(on)).anchor != id:
+            raise Conflict(f"Generation {on} stands on another anchor than {model}.", "Dream with --on anchor.")
+        parts["on"], start = base.identity, generations.folder(on)
+    identity = identity_of(parts)
     folder = home / "dreams" / identity[:16]
     groups = samples.batches(found.training, numbers.batch)
     tokens = round(found.tokens / len(groups) * numbers.steps)
@@ -103,7 +118,8 @@ def prepare(
         )
     return Dream(
         home,
-        model,
+        start,
+        on,
         keys,
         id,
         found,
@@ -125,7 +141,7 @@ def prepare(
 
 
 def dream(one: Dream, name: str, report: Report) -> Adapter:
-    """Trains, or goes on training, and keeps the adapter; called under the lock.
+    """Trains, or goes on training, and keeps the adapter; finds one that was made of the same. Under the lock.
 
     Raises:
         Conflict: an adapter of that name is there.
@@ -134,10 +150,16 @@ def dream(one: Dream, name: str, report: Report) -> Adapter:
     from mlx_lm.utils import load_model
 
     target = adapter.folder_of(one.home, name)
+    if target.exists():
+        # Done before: the same inputs make the same adapter once.
+        kept = adapter.load(target)
+        if kept.manifest.get("identity") == one.plan.identity:
+            return kept
+        raise Conflict(f"There is an adapter {name} already.", "Choose another name.")
     one.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_json(one.folder / "plan.json", {**asdict(one.plan), "numbers": asdict(one.numbers)})
     report("loading weights", None)
-    network, _ = load_model(one.model)
+    network, _ = load_model(one.start)
     if on_cpu():
         network.set_dtype(mx.float32)  # half precision runs at a sixtieth of the speed there
     run = Run(network, one.folder, one.numbers, one.keys)
@@ -158,11 +180,15 @@ def dream(one: Dream, name: str, report: Report) -> Adapter:
 def _manifest(one: Dream, trace: Trace) -> dict[str, Any]:
     return {
         "from": "dream",
+        "on": one.on,
         "anchor": one.anchor,
         "identity": one.plan.identity,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "buffer": one.buffer.sum,
         "samples": one.plan.samples,
+        "trained_on": [sample.id for sample in one.buffer.training],
+        "packets": sorted({packet for sample in one.buffer.training for packet in sample.packets}),
+        "signs": dict(one.buffer.signs),
         "numbers": asdict(one.numbers),
         "keys": list(one.keys),
         "kept_step": trace.best[0],

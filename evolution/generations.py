@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class Generation:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     verdict: str = ""
     """`passed` or `failed` once a gate has judged it."""
+    overridden: str = ""
+    """When a person put it in force without a gate's word."""
 
 
 class Generations:
@@ -124,19 +127,29 @@ class Generations:
         """The generation in force; 0 is the anchor."""
         return self.trail()[0]
 
-    def promote(self, number: int) -> int:
+    def promote(self, number: int, *, unjudged: bool = False) -> int:
         """Puts a generation in force; the one that was in force before.
 
+        `unjudged`: a person takes it without the gate's word, which is recorded. What failed is refused all the same.
+
         Raises:
-            NotFound, Conflict: it does not exist, is not whole, or failed its gate.
+            NotFound, Conflict: it does not exist, is not whole, failed its gate, or was not judged.
         """
         if number != 0:
-            if self.get(number).verdict == "failed":
+            one = self.get(number)
+            if one.verdict == "failed":
                 raise Conflict(
                     f"Generation {number} failed its gate.",
-                    f"`soul generations show {number}` names why; integrate anew.",
+                    f"{self.folder(number) / 'gate.md'} names why; integrate anew.",
+                )
+            if one.verdict != "passed" and not unjudged:
+                raise Conflict(
+                    f"No gate has judged generation {number}.",
+                    f"`soul gate {number}` does; --unjudged takes it without.",
                 )
             self.verify(number)
+            if one.verdict != "passed":
+                self._keep(replace(one, overridden=datetime.now(UTC).isoformat(timespec="seconds")))
         try:
             trail = self.trail()
         except Unavailable:
@@ -146,8 +159,13 @@ class Generations:
         return trail[0]
 
     def rollback(self) -> int:
-        """Puts the generation before the present one in force again; its number. Raises Conflict at the beginning."""
+        """Puts the generation before the present one in force again, past retired ones; its number.
+
+        Raises Conflict at the beginning.
+        """
         trail = self.trail()
+        while len(trail) > 1 and trail[1] != 0 and self.get(trail[1]).verdict == "failed":
+            trail = (trail[0], *trail[2:])  # retired since
         if len(trail) < 2:
             raise Conflict("There is nothing before the generation in force.", "`soul generations list` shows all.")
         if trail[1] != 0:
@@ -164,13 +182,20 @@ class Generations:
                     f"{path} is not what was written.", "Promote another generation, and integrate this one anew."
                 )
 
-    def judge(self, number: int, verdict: str, report: Mapping[str, str]) -> None:
-        """Keeps a gate's verdict and its report (text by file name) with the generation."""
-        folder = self.folder(number)
-        generation = self.get(number)
-        for name, text in report.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        write_json(folder / MANIFEST, {**asdict(generation), "verdict": verdict})
+    def judge(self, number: int, verdict: str, report: Mapping[str, bytes]) -> None:
+        """Keeps a gate's verdict and its report (contents by file name) with the generation."""
+        for name, content in report.items():
+            (self.folder(number) / name).write_bytes(content)
+        self._keep(replace(self.get(number), verdict=verdict))
+
+    def retire(self, number: int, why: str) -> None:
+        """Keeps a generation from ever being put in force again; one that is in force stays until another is."""
+        self.judge(number, "failed", {"retired.md": f"# Generation {number} is retired\n\n{why}\n".encode()})
+
+    def _keep(self, generation: Generation) -> None:
+        """Replaces what the manifest says of a generation that is there: its verdict, never its weights."""
+        folder = self.folder(generation.number)
+        write_json(folder / MANIFEST, asdict(generation))
         sync_folder(folder)
 
     def served(self, model: str | None) -> Path | None:

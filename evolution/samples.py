@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InvalidInput, NotFound
+from evolution.suspicion import signs
 
 LEAST = 8
 """Fewer different samples than this teach nothing that a held-out part could show."""
@@ -29,6 +30,10 @@ class Sample:
 
     ids: tuple[int, ...]
     start: int
+    id: str = ""
+    """Hash of the chat, by which a gate knows what a dream has seen."""
+    packets: tuple[str, ...] = ()
+    """Ids of the memories it came from."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Buffer:
     doubles: int
     too_long: int
     """Left out because their prompt alone fills the length: a loss over no token is NaN."""
+    signs: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Of a spoilt buffer (`evolution.suspicion`)."""
 
     @property
     def tokens(self) -> int:
@@ -56,21 +63,8 @@ def read(path: Path, tokenizer: Any, *, longest: int, seed: int) -> Buffer:
         NotFound: there is no such file.
         InvalidInput: a line is no chat, or too few samples are left.
     """
-    from mlx_lm.tuner.datasets import ChatDataset
-
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise NotFound(f"There is no training buffer {path}.", "Give one with --buffer.") from None
-    chats = _chats(raw, path)
-    different = list({json.dumps(chat, sort_keys=True): chat for chat in chats}.values())
-    dataset: Any = ChatDataset([], tokenizer, mask_prompt=True)
-    found: list[tuple[bytes, Sample]] = []
-    for chat in different:
-        ids, start = dataset.process(chat)
-        if start < min(len(ids), longest) - 1:
-            rank = hashlib.sha256(f"{seed} {json.dumps(chat, sort_keys=True)}".encode()).digest()
-            found.append((rank, Sample(tuple(int(id) for id in ids[:longest]), int(start))))
+    raw, chats = _read(path)
+    found, different = _tokenised(chats, tokenizer, longest, seed)
     if len(found) < LEAST:
         raise InvalidInput(
             f"{path} holds {len(found)} different usable samples of {len(chats)} lines, and {LEAST} are the least.",
@@ -83,9 +77,45 @@ def read(path: Path, tokenizer: Any, *, longest: int, seed: int) -> Buffer:
         tuple(samples[held:]),
         tuple(samples[:held]),
         hashlib.sha256(raw).hexdigest(),
-        len(chats) - len(different),
-        len(different) - len(found),
+        len(chats) - different,
+        different - len(found),
+        signs(chats),
     )
+
+
+def usable(path: Path, model: Path, longest: int = 1024) -> tuple[Sample, ...]:
+    """Every sample of a buffer, for the tokenizer of a model's folder. Raises as `read`, but takes any number."""
+    from mlx_lm.utils import load_tokenizer
+
+    found, _ = _tokenised(_read(path)[1], load_tokenizer(model), longest, seed=0)
+    return tuple(sample for _, sample in sorted(found, key=lambda one: one[0]))
+
+
+def _read(path: Path) -> tuple[bytes, list[Mapping[str, Any]]]:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"There is no training buffer {path}.", "Give one with --buffer.") from None
+    return raw, _chats(raw, path)
+
+
+def _tokenised(
+    chats: Sequence[Mapping[str, Any]], tokenizer: Any, longest: int, seed: int
+) -> tuple[list[tuple[bytes, Sample]], int]:
+    """(rank, sample) of the chats that can be used, and how many different ones there are."""
+    from mlx_lm.tuner.datasets import ChatDataset
+
+    different = {json.dumps({"messages": chat["messages"]}, sort_keys=True): chat for chat in chats}
+    dataset: Any = ChatDataset([], tokenizer, mask_prompt=True)
+    found: list[tuple[bytes, Sample]] = []
+    for words, chat in different.items():
+        ids, start = dataset.process(chat)
+        if start < min(len(ids), longest) - 1:
+            rank = hashlib.sha256(f"{seed} {words}".encode()).digest()
+            name = hashlib.sha256(words.encode()).hexdigest()[:32]
+            packets = tuple(str(one) for one in chat["packets"])
+            found.append((rank, Sample(tuple(int(id) for id in ids[:longest]), int(start), name, packets)))
+    return found, len(different)
 
 
 def _chats(raw: bytes, path: Path) -> list[Mapping[str, Any]]:
@@ -103,7 +133,7 @@ def _chats(raw: bytes, path: Path) -> list[Mapping[str, Any]]:
                 f"{path}, line {number}, is no chat with an answer: {error}.",
                 'A line is {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}.',
             ) from error
-        chats.append({"messages": messages})
+        chats.append({"messages": messages, "packets": chat.get("packets", ())})
     return chats
 
 

@@ -142,6 +142,7 @@ class Forgetting:
                 await postings.purge(connection, corpus_id, [p.no for p in removed if p.corpus_id == corpus_id])
                 if corpus_id >= FIRST_CORPUS:
                     await connection.execute(FEWER, corpus_id, len(ids))
+            await connection.execute(UNLEARN, [packet.id for packet in removed])
             await self._clear_windows(connection, texts)
             for text in () if plan.corpus else texts:
                 if len(text.needle) >= TELLING:
@@ -270,6 +271,13 @@ class Forgetting:
             "SELECT work_order::text AS name, outcome || ' ' || array_to_string(artifacts, ' ') || ' ' || why AS text"
             " FROM order_attempts ORDER BY reported",
         ),
+        (
+            "plan {}",
+            "SELECT p.id::text AS name, concat_ws(' ', p.goal, array_to_string(p.constraints, ' '), p.context, p.why,"
+            " string_agg(concat_ws(' ', s.task, s.acceptance, s.outcome, s.why), ' ')) AS text"
+            " FROM plans p LEFT JOIN plan_steps s ON s.plan = p.id GROUP BY p.id ORDER BY p.created",
+        ),
+        ("an attempt of plan {}", "SELECT plan::text AS name, outcome AS text FROM step_attempts ORDER BY began"),
     )
     LIVED_TOO = f"""SELECT id, prose FROM packets WHERE corpus_id = {LIVED} AND id <> ALL($1::uuid[])
                     AND position($2 IN regexp_replace(prose, '\\s+', ' ', 'g')) > 0 LIMIT 5"""
@@ -304,6 +312,7 @@ SELECT p.id, $2, $3, p.content_hash, p.kind, c.name, p.generation
 FROM packets p JOIN corpora c ON c.id = p.corpus_id WHERE c.name = $1
 ON CONFLICT (id) DO NOTHING
 """
+UNLEARN = "DELETE FROM golden WHERE answer = ANY($1::uuid[]) OR question = ANY($1::uuid[])"
 DELETE = "DELETE FROM packets WHERE corpus_id = $1 AND id = ANY($2::uuid[])"
 FEWER = "UPDATE corpora SET chunks = greatest(chunks - $2, 0) WHERE id = $1"
 CUT = "DELETE FROM window_turns WHERE agent = $1 AND sequence = ANY($2::int[])"

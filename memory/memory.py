@@ -17,6 +17,7 @@ from memory.corpora import Corpora
 from memory.exchange import Exchange
 from memory.flushes import Flushes
 from memory.forgetting import Forgetting
+from memory.golden import Golden
 from memory.notebook import Notebook
 from memory.packets import Packets
 from memory.parcels import Parcels
@@ -63,6 +64,7 @@ class Memory:
         self.windows = Windows(database)
         self.flushes = Flushes(database, self.notebook, self.windows, self.packets)
         self.exchange = Exchange(database, self.packets, embedder, upkeep)
+        self.golden = Golden(database)
         self.forgetting = Forgetting(database, self.corpora, upkeep.wake)
 
     @classmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-WITH_WORDS = ("window_turns", "windows", "jobs", "orders", "flushes")
+WITH_WORDS = ("window_turns", "windows", "jobs", "orders", "flushes", "plans", "plan_steps", "step_attempts")
 """Beside the packets; traces and postings hold hashes of words, nearness holds vectors."""
 
 # Writes the rows that live into a new file and removes the old one. VACUUM FULL does the same, but in no transaction,

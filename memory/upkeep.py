@@ -7,14 +7,17 @@ Knows when each is due and that a question must not wait behind it. Does not kno
 from __future__ import annotations
 
 import math
+import os
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 import structlog
 
+from engine.compute import ComputeThread
 from engine.errors import SoulError
 from memory import postings, vectors
 from memory.ranking import Vectors
@@ -41,6 +44,15 @@ TIDY_EVERY_S = 60.0
 """Indexes and postings are looked at no more often than this while packets trickle in."""
 RETRY_S = 5.0
 RETRY_AFTER_FAULT_S = 60.0
+NICENESS = 10
+"""Of the embedding thread: a model on the same processors comes first. On a Mac it has the GPU to itself."""
+
+
+def give_way() -> None:
+    """Lowers the priority of the calling thread, for good. Linux has one for each thread."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 class Upkeep:
@@ -55,8 +67,8 @@ class Upkeep:
         self._idle = anyio.Event()
         self._waited_for = False
         self._tidied = -math.inf
-        # One at a time, and apart from the threads that embed questions.
-        self._thread = anyio.CapacityLimiter(1)
+        # Apart from the threads that embed questions.
+        self._thread = ComputeThread("soul-embedding")
 
     def wake(self) -> None:
         """Something was written."""
@@ -72,6 +84,14 @@ class Upkeep:
 
     async def run(self) -> None:
         """Works whenever something is due, until cancelled. A database that is away is tried again later."""
+        self._thread.start()
+        self._thread.post(give_way)
+        try:
+            await self._work()
+        finally:
+            await self._thread.stop()
+
+    async def _work(self) -> None:
         while True:
             self._due = anyio.Event()
             try:
@@ -107,7 +127,7 @@ class Upkeep:
             return embedder.embed([item.prose for item in owed])
 
         try:
-            made = await anyio.to_thread.run_sync(embed, limiter=self._thread)
+            made = await self._thread.call(embed)
         except Exception as error:
             # One text must not keep all others from ever being embedded.
             if len(owed) > 1:

@@ -49,6 +49,7 @@ class Watching:
         self._due: set[str] = set()
         self._something_due = anyio.Event()
         self._dressed = anyio.Event()
+        self._changes: dict[str, int] = {}
         self._thread = anyio.CapacityLimiter(1)
         corpora.dressed = self.wake
 
@@ -56,6 +57,11 @@ class Watching:
     def state(self) -> dict[str, str]:
         """Of each corpus that is followed: empty, or what keeps it from being up to date."""
         return {name: self._troubles.get(name, "") for name in self._worn}
+
+    def changes(self) -> list[tuple[str, int]]:
+        """(corpus, files) of what was brought up to date since this was last asked."""
+        found, self._changes = list(self._changes.items()), {}
+        return found
 
     def wake(self) -> None:
         """An agent put something on or off."""
@@ -195,6 +201,7 @@ class Watching:
             return
         self._troubles.pop(name, None)
         if changed:
+            self._changes[name] = self._changes.get(name, 0) + changed
             log.info("a corpus was brought up to date", corpus=name, files=changed)
 
 

@@ -35,6 +35,7 @@ class Opening:
     """What stands before the window, as of the last flush: self, role, tools, notebook."""
 
     fingerprint: str
+    """Of tokenizer and template, for which the ids hold."""
     text: str
     ids: tuple[int, ...]
     self_version: int

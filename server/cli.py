@@ -21,9 +21,14 @@ from server import (
     cli_budget,
     cli_dream,
     cli_evolution,
+    cli_evolve,
     cli_exchange,
+    cli_gate,
+    cli_golden,
     cli_memory,
     cli_orders,
+    cli_plans,
+    cli_unlearn,
     cli_window,
     paths,
 )
@@ -85,11 +90,16 @@ def parser() -> argparse.ArgumentParser:
     cli_memory.add_commands(commands, common)
     cli_exchange.add_commands(commands, common)
     cli_orders.add_commands(commands, common)
+    cli_plans.add_commands(commands, common)
     cli_window.add_commands(commands, common)
     cli_agents.add_commands(commands, common)
     cli_budget.add_commands(commands, common)
     cli_evolution.add_commands(commands, common)
     cli_dream.add_commands(commands, common)
+    cli_gate.add_commands(commands, common)
+    cli_evolve.add_commands(commands, common)
+    cli_golden.add_commands(commands, common)
+    cli_unlearn.add_commands(commands, common)
     return top
 
 

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from engine.errors import InvalidInput
 from server.cli_evolution import add_model, anchor_of, known_hashes
+from server.cli_golden import buffer_of_cluster
 from server.console import OUT, print_json, progress_bar
 from server.logs import warnings_to_stderr
 
@@ -21,8 +23,10 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one = commands.add_parser("dream", help=says, description=says, parents=[common])
     one.set_defaults(run=dream, parser=one)
     one.add_argument("--buffer", metavar="FILE", help="chats in JSON lines (default: golden/training_buffer.jsonl)")
+    one.add_argument("--cluster", type=int, metavar="C", help="only this cluster (`soul golden cluster`)")
     one.add_argument("--name", help="of the adapter (default: made of what goes in)")
-    one.add_argument("--targets", choices=("attention", "all-linear"), default="attention", help="which layers change")
+    one.add_argument("--targets", choices=("attention", "all-linear"), default="all-linear", help="which layers change")
+    one.add_argument("--on", choices=("anchor", "current"), default="anchor", help="the weights that it begins on")
     one.add_argument("--rank", type=int, default=32)
     one.add_argument("--rate", type=float, default=1e-4, help="the learning rate")
     one.add_argument("--steps", type=int, default=200)
@@ -40,6 +44,7 @@ def dream(home: str, given: argparse.Namespace) -> None:
     warnings_to_stderr()
     from evolution.dream import dream as run
     from evolution.dream import prepare
+    from evolution.generations import Generations
     from evolution.lock import evolving
     from evolution.training import Numbers
 
@@ -48,9 +53,14 @@ def dream(home: str, given: argparse.Namespace) -> None:
     )
     folder = Path(home)
     buffer = Path(given.buffer).expanduser() if given.buffer else folder / "golden" / "training_buffer.jsonl"
+    if given.cluster is not None:
+        if given.buffer:
+            raise InvalidInput("A cluster is one of the golden log.", "Leave out --buffer or --cluster.")
+        buffer = buffer_of_cluster(folder, given.cluster)
     with progress_bar() as report:
         model, _ = anchor_of(home, given.model, report)
-        one = prepare(folder, model, buffer, numbers, given.targets, given.longest, known_hashes(home))
+        on = Generations(folder).current() if given.on == "current" else 0
+        one = prepare(folder, model, buffer, numbers, given.targets, given.longest, known_hashes(home), on)
         if given.dry_run:
             _show(asdict(one.plan), given.json)
             return

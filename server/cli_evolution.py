@@ -7,21 +7,24 @@ the daemon serves what is in force from its next start on.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidInput
+from server.calling import call
 from server.claim import held
 from server.console import ERR, OUT, print_json, progress_bar, table
 
 if TYPE_CHECKING:
     from evolution.adapter import Adapter
     from evolution.anchor import Report
+    from evolution.gate import Verdict
     from evolution.generations import Generation
+    from evolution.ties import Share, Ties
     from server.settings import Settings
 
 
@@ -44,6 +47,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--density", type=float, help="share of each delta that survives trimming (default 0.3)")
     one.add_argument("--recipe", metavar="FILE", help="a recipe of mergekit's, in YAML, instead of the numbers")
     add_model(one)
+    one.add_argument("--gate", action="store_true", help="judge it, and go less far where it lost too much")
     one.add_argument("--dry-run", action="store_true", help="say what it would cost and do nothing")
     one.add_argument("--json", action="store_true")
 
@@ -59,6 +63,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
     one = command(commands, "promote", promote, "put a generation in force (0: the anchor)")
     one.add_argument("number", type=int)
+    one.add_argument("--unjudged", action="store_true", help="without the gate's word; this is recorded")
     command(commands, "rollback", rollback, "put the generation before the present one in force again")
 
     inside = group("adapter", "the adapters that were kept")
@@ -128,6 +133,10 @@ def integrate(home: str, given: argparse.Namespace) -> None:
         numbers = recipe.numbers if recipe else Ties(LAMBDA if given.lam is None else given.lam)
         share = Share(density=DENSITY if given.density is None else given.density)
         shares = recipe.shares if recipe else {one.name: share for one in adapters}
+        if given.gate and recipe and recipe.method != "ties":
+            raise InvalidInput(
+                "Only TIES has a lambda that the gate may lower.", "Leave out --gate, and judge it after."
+            )
         with evolving(folder, "integrate"), ExitStack() as scratch:
             merger = None
             if recipe and recipe.method != "ties":
@@ -147,11 +156,48 @@ def integrate(home: str, given: argparse.Namespace) -> None:
                 known=known_hashes(home),
                 report=report,
             )
+            if given.gate:
+                made = _gated(home, settings, made, numbers, shares, adapters, model, report)
     if given.json:
         print_json(asdict(made))
         return
     OUT.print(f"generation {made.number}: {len(made.adapters)} adapters, {made.new_bytes / 1e6:,.1f} MB new on disk")
     OUT.print(f"It is not in force. `soul promote {made.number}` does that.", markup=False)
+
+
+def _gated(
+    home: str,
+    settings: Settings,
+    made: Generation,
+    numbers: Ties,
+    shares: Mapping[str, Share],
+    adapters: list[Adapter],
+    model: Path,
+    report: Report,
+) -> Generation:
+    """Judges a generation; where it lost too much, the lambda is bisected. The best that passed, or the last."""
+    from evolution.bisecting import bisected
+    from evolution.generations import Generations
+    from evolution.integrate import integrate as make
+    from server.cli_gate import judged
+
+    def attempt(lam: float) -> tuple[Generation, Verdict]:
+        one = made
+        if lam != numbers.lam:
+            one = make(
+                *(Path(home), model, adapters, replace(numbers, lam=lam)),
+                shares=shares,
+                setting=settings.model,
+                known=known_hashes(home),
+                report=report,
+            )
+        verdict = judged(home, one.number, model, None, settings, report)
+        ERR.print(f"lambda {lam:.3g}: generation {one.number} {'passed' if verdict.passed else 'failed'}", markup=False)
+        for words in (*verdict.doubts, *verdict.breaches):
+            ERR.print(f"  {words}", markup=False, soft_wrap=True)
+        return Generations(Path(home)).get(one.number), verdict
+
+    return bisected(numbers.lam, settings.gate_rounds, attempt)
 
 
 def _show_plan(costs: dict[str, Any], as_json: bool) -> None:
@@ -241,7 +287,7 @@ def promote(home: str, given: argparse.Namespace) -> None:
     from evolution.lock import evolving
 
     with evolving(Path(home), "promote"):
-        before = Generations(Path(home)).promote(given.number)
+        before = Generations(Path(home)).promote(given.number, unjudged=given.unjudged)
     OUT.print(f"generation {given.number} is in force; before it was {before}")
     _told(home)
 
@@ -258,8 +304,12 @@ def rollback(home: str, given: argparse.Namespace) -> None:
 
 
 def _told(home: str) -> None:
-    if held(home):
-        ERR.print("The daemon that runs still serves what it loaded; `soul stop`, and the next call starts anew.")
+    """Lets the daemon that runs go over to what is in force now; one that starts later finds it anyway."""
+    if not held(home):
+        return
+    with progress_bar() as report:
+        done = call(home, "generation.switch", start=False, progress=report)
+    ERR.print(f"the daemon speaks with {done['model']} now", markup=False, soft_wrap=True)
 
 
 def adapter_list(home: str, given: argparse.Namespace) -> None:

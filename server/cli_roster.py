@@ -6,15 +6,12 @@ Knows the file and an editor; does not know what an agent does. The daemon need 
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from engine.errors import Conflict, InvalidInput
 from server.console import OUT, print_json
+from server.editing import edited
 
 ROLES = ("director", "architect", "builder", "controller", "critic", "majordomo")
 RUNS_ON = ("mlx", "claude", "api")
@@ -74,7 +71,7 @@ def show(home: str, given: argparse.Namespace) -> None:
     for one in chosen:
         OUT.print(one.name, style="bold", markup=False)
         for key, value in one.model_dump(mode="json", exclude={"name"}).items():
-            shown = ", ".join(value) if isinstance(value, list) else str(value).strip()
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value).strip()
             OUT.print(f"  {key} = {shown or '(none)'}", markup=False, soft_wrap=True)
     if not chosen:
         OUT.print(f"{found.path} names nobody; `soul agents new NAME` begins it", markup=False, soft_wrap=True)
@@ -85,24 +82,12 @@ def edit(home: str, given: argparse.Namespace) -> None:
     from agents import roster
 
     path = Path(home) / roster.FILE
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    handle, name = tempfile.mkstemp(prefix="agents-", suffix=".toml", dir=home)
-    draft = Path(name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(before)
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    try:
-        done = subprocess.run([*shlex.split(editor), str(draft)], check=False)
-    except OSError as error:
-        draft.unlink()
-        raise InvalidInput(f"The editor {editor!r} could not be started: {error.strerror}.", "Set EDITOR.") from error
-    text = draft.read_text(encoding="utf-8")
-    if done.returncode != 0 or text == before:
-        draft.unlink()
+    draft = edited(home, "agents-", ".toml", path.read_text(encoding="utf-8") if path.exists() else "")
+    if draft is None:
         OUT.print("unchanged")
         return
     try:
-        roster.parse(text, path)
+        roster.parse(draft.read_text(encoding="utf-8"), path)
     except InvalidInput as error:
         raise InvalidInput(error.fact, f"{error.remedy} Nothing was changed; your text is in {draft}.") from error
     draft.replace(path)

@@ -6,6 +6,7 @@ Knows arguments and tables; each is one command to the daemon, which starts by i
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from server.calling import call
@@ -113,7 +114,14 @@ def forget(home: str, given: argparse.Namespace) -> None:
     if plan["jobs"]:
         what.append(f"its words in {plan['jobs']} jobs")
     OUT.print(f"{verb}: {', '.join(what)}", markup=False, soft_wrap=True)
-    OUT.print(f"generations trained on it: {', '.join(plan['generations']) or 'none'}", markup=False)
+    from evolution.unlearning import eaten
+
+    ate = eaten(Path(home), [one["id"] for one in plan["packets"]])
+    OUT.print(f"generations trained on it: {', '.join(map(str, ate.generations)) or 'none'}")
+    if ate.adapters:
+        OUT.print(
+            f"adapters trained on it: {', '.join(ate.adapters)}; `soul unlearn` builds without them", markup=False
+        )
     for line in plan["warnings"]:
         OUT.print(f"note: {line}", markup=False, soft_wrap=True)
     if plan.get("scrubbed"):

@@ -68,4 +68,5 @@ async def work_order_decide(given: Command) -> Any:
     if work_order.state == "revise" and work_order.agent != CLIENT:
         job = await agents.dispatch.send(work_order)
         says += f"\nSent on to {work_order.agent} as job {job}; `soul order show {work_order.id}` follows it."
-    return {"says": says, "state": work_order.state}
+    plan = await agents.planner.after(work_order.id)
+    return {"says": f"{says}\n{plan}".rstrip(), "state": work_order.state}

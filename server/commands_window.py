@@ -99,6 +99,7 @@ async def forget_carry_out(given: Command) -> Any:
         await anyio.to_thread.run_sync(remove_shelves, house.home / "kv")
     plan = await agents.director.forget(wish, BY, str(given.arguments.get("reason") or "the person's wish"))
     agents.household.reload()
+    await (await memory_of(given)).golden.export(house.home / "golden")
     if not given.arguments.get("scrub"):
         return plan
     await given.progress("taking the old bytes off the disk", None)

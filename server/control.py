@@ -101,8 +101,11 @@ async def _answer(
         "server.commands",
         "server.commands_agents",
         "server.commands_checks",
+        "server.commands_evolution",
         "server.commands_exchange",
+        "server.commands_golden",
         "server.commands_kv",
+        "server.commands_plans",
         "server.commands_window",
     ):  # they register the commands on the parts of the house
         importlib.import_module(name)

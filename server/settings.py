@@ -55,6 +55,28 @@ class Settings:
     recall_resonance: float = field(default=0.2, metadata={"says": "how far resonance moves a score; 0 = off", **_PART})
     recall_recency: float = field(default=0.1, metadata={"says": "how far age moves a score; 0 = off", **_PART})
     recall_distinct: bool = field(default=True, metadata={"says": "leave out hits that repeat a better one"})
+    gate_perplexity: float = field(
+        default=1.05,
+        metadata={"says": "times the anchor's perplexity that a generation may have", "least": 1.0, "most": 10.0},
+    )
+    gate_kl: float = field(
+        default=0.1,
+        metadata={"says": "nats that its predictions may lie from the anchor's", "least": 0.0, "most": 100.0},
+    )
+    gate_canaries: float = field(
+        default=0.2, metadata={"says": "nats by which the loss on plain facts may rise", "least": 0.0, "most": 100.0}
+    )
+    gate_tools: float = field(default=0.0, metadata={"says": "share of the tool calls that may get lost", **_PART})
+    gate_refusals: float = field(default=0.0, metadata={"says": "share of the refusals that may get lost", **_PART})
+    gate_gain: float = field(
+        default=0.0, metadata={"says": "nats by which the held-out loss must fall", "least": 0.0, "most": 100.0}
+    )
+    gate_rounds: int = field(default=3, metadata={"says": "smaller lambdas tried after a breach", "most": 10})
+    evolve_minutes: float = field(default=240.0, metadata={"says": "how long `soul evolve` may take"})
+    evolve_disk_gb: float = field(default=20.0, metadata={"says": "GB that must be free for `soul evolve`"})
+    evolve_power_unknown: bool = field(
+        default=False, metadata={"says": "whether `soul evolve` may run where no battery tells of mains power"}
+    )
     idle_minutes: float = field(default=30.0, metadata={"says": "without clients, then the daemon leaves; 0 = never"})
     http_host: str = field(default="127.0.0.1", metadata={"says": "address of `soul serve --http`"})
     http_port: int = field(default=8420, metadata={"says": "port of `soul serve --http`", "most": 65535})
@@ -289,6 +311,16 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "recall_resonance": _share,
     "recall_recency": _share,
     "recall_distinct": _flag,
+    "gate_perplexity": _share,
+    "gate_kl": _share,
+    "gate_canaries": _share,
+    "gate_tools": _share,
+    "gate_refusals": _share,
+    "gate_gain": _share,
+    "gate_rounds": _whole,
+    "evolve_minutes": _minutes,
+    "evolve_disk_gb": _gigabytes,
+    "evolve_power_unknown": _flag,
     "idle_minutes": _minutes,
     "http_host": _text,
     "http_port": _whole,

@@ -46,6 +46,7 @@ class Part(Generic[T]):
         self._value: T | None = None
         self._changed = anyio.Event()
         self._wanted = anyio.Event()
+        self._outdated = anyio.Event()
         self._failed_at = 0.0
 
     def report(self, detail: str, fraction: float | None = None) -> None:
@@ -87,9 +88,20 @@ class Part(Generic[T]):
             raise Unavailable(f"The {self.name} is shutting down.", "Call again; a new daemon starts by itself.")
         raise StillLoading(f"The {self.name} is still {self.progress}.", "Call again in a few seconds.")
 
+    def reopen(self) -> None:
+        """Closes a part that is ready and opens it anew. Who asks meanwhile waits; its users must be gone."""
+        if self.state == "ready":
+            self._value = None
+            self._set("loading")
+            self._outdated.set()
+
     async def run(self, open_part: Callable[[Part[T]], AbstractAsyncContextManager[T]]) -> None:
-        """Opens the part, holds it until cancelled, and opens it again when it had failed and is asked for."""
+        """Opens the part and holds it until cancelled.
+
+        It is opened again when it had failed and is asked for, or when it is outdated.
+        """
         while True:
+            self._outdated = anyio.Event()
             self._set("loading")
             started = time.monotonic()
             try:
@@ -100,10 +112,11 @@ class Part(Generic[T]):
                     self.loaded_s = time.monotonic() - started
                     self._set("ready")
                     try:
-                        await anyio.sleep_forever()
+                        await self._outdated.wait()
                     finally:
                         self._value = None
-                        self._set("closed")
+                        self._set("loading" if self._outdated.is_set() else "closed")
+                continue
             except SoulError as error:
                 self._fail(error)
             except Exception as error:

@@ -1,4 +1,4 @@
-"""invoke_agent: a task for the Director, or a work order for the Hands; long work becomes a job."""
+"""invoke_agent: a task for the Director, a plan, or a work order for the Hands; long work becomes a job."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agents.agents import Agents
     from agents.jobs import Job
     from agents.orders import Order
+    from agents.roster import LocalSpec
     from agents.turn import Progress
 
 DEEPEST = 1
@@ -28,8 +29,9 @@ DEEPEST = 1
 
 DESCRIPTION = """\
 Give a task to the Soul. agent='director' (default): the Soul answers from self, notebook, memory and mounted corpora. \
-agent='hands': you get a work order to carry out with your own tools and to close with report_outcome. Work that takes \
-longer than wait_s returns a job id; call again with only `job` to fetch the answer."""
+agent='hands': you get a work order to carry out with your own tools and to close with report_outcome. \
+agent='architect': a goal becomes a plan. Work that takes longer than wait_s returns a job id; call again with only \
+`job` to fetch the answer."""
 
 
 def tool(house: House) -> SoulTool:
@@ -64,12 +66,19 @@ def tool(house: House) -> SoulTool:
             from agents.ordering import place
 
             memory = await house.memory.get()
-            order = await place(memory, agents, asked, rules, material, caller.client, caller.session)
+            order = await place(
+                *(memory, agents.director, agents.orders, asked, rules, material, caller.client, caller.session),
+                withheld=agents.outside.roster().rules.names,
+            )
             return order_text(order)
         if caller.agent and name == caller.agent:
             raise Forbidden("An agent cannot call itself.", "Answer, or give the Hands an order: agent='hands'.")
         if caller.agent and (name == "director" or caller.agent != "director"):
             raise Forbidden("Only the Director calls other agents.", "Say in your answer what is needed and from whom.")
+        if (architect := _architect(agents, name)) is not None:
+            work = _plan(agents, architect, caller, asked, rules, material)
+            id = await agents.jobs.start(name, asked, caller.client, caller.session, work)
+            return await _wait(ctx, agents, id, wait_s)
         thinker = _at_home(agents, name)
         if thinker is None:
             id = await _send(house, agents, name, caller, asked, rules, material)
@@ -106,8 +115,30 @@ async def _send(
         raise Forbidden("You are Hands of this Soul yourself, and cannot send out others.", "Do it, or report why not.")
     memory = await house.memory.get()
     budget = {"minutes": spec.minutes, "rounds": spec.rounds}
-    order = await place(memory, agents, task, rules, material, caller.client, caller.session, name, budget)
+    order = await place(
+        *(memory, agents.director, agents.orders, task, rules, material, caller.client, caller.session, name, budget),
+        withheld=agents.outside.roster().rules.names,
+    )
     return await agents.dispatch.send(order)
+
+
+def _architect(agents: Agents, name: str) -> LocalSpec | None:
+    """The spec of that name, if it draws plans. There is always one named architect."""
+    from agents.roster import LocalSpec
+
+    roster = agents.outside.roster()
+    spec = roster.specs.get(name) or (roster.at_home("architect") if name == "architect" else None)
+    return spec if isinstance(spec, LocalSpec) and spec.role == "architect" else None
+
+
+def _plan(agents: Agents, spec: LocalSpec, caller: Caller, goal: str, rules: list[str], material: str) -> Any:
+    async def work(report: Any) -> str:
+        from tools.plans import plan_text
+
+        plan = await agents.planner.draw(spec, goal, rules, material, caller.client, caller.session, report)
+        return await plan_text(agents, plan)
+
+    return work
 
 
 def _at_home(agents: Agents, name: str) -> Agent | None:

@@ -47,6 +47,8 @@ def tool(house: House) -> SoulTool:
             caller.session, "outcome", text, "hands", id, artifacts=named, number=attempt.number
         )
         reviewed = await review(agents.director, agents.orders, order, attempt, caller.session)
+        if plan := await agents.planner.after(id):
+            return f"{reviewed.words}\n{plan}"
         again = "" if reviewed.verdict else "\nReporting the same outcome again asks for a review again."
         return reviewed.words + again
 

@@ -85,6 +85,17 @@ def add_resources(server: MCPServer[Any], house: House) -> None:
 
         return await _read(read)
 
+    @server.resource("soul://plans/{id}", name="plan", description="One plan and how far it is.", mime_type=TEXT)
+    async def one_plan(id: str) -> str:
+        async def read() -> str:
+            from tools.plans import plan_text
+
+            agents = await house.agents.get()
+            key = identifier(id, "id", "invoke_agent(agent='architect') gives them.")
+            return await plan_text(agents, await agents.planner.plans.get(key))
+
+        return await _read(read)
+
     @server.resource(
         "soul://agents", name="agents", description="Who can be invoked, and what they are doing.", mime_type=JSON
     )

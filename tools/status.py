@@ -11,6 +11,7 @@ from tools.house import House
 
 if TYPE_CHECKING:
     from agents.agents import Agents
+    from agents.plans import Plan
     from memory.flushes import Flush
     from memory.memory import Memory
 
@@ -103,7 +104,15 @@ async def _agents(agents: Agents) -> dict[str, Any]:
             {"id": str(order.id), "state": order.state, "task": order.task[:120]}
             for order in await agents.orders.unfinished()
         ],
+        "findings": [vars(one) | {"since": one.since.isoformat()} for one in agents.controller.findings],
+        "plans": [await _plan(agents, plan) for plan in await agents.planner.plans.unfinished()],
     }
+
+
+async def _plan(agents: Agents, plan: Plan) -> dict[str, Any]:
+    steps = await agents.planner.plans.steps(plan.id)
+    done = sum(step.state == "done" for step in steps)
+    return {"id": str(plan.id), "state": plan.state, "goal": plan.goal[:120], "steps": len(steps), "done": done}
 
 
 def _flush(flush: Flush) -> dict[str, Any]:
@@ -150,7 +159,17 @@ def _agents_in_words(agents: dict[str, Any]) -> list[str]:
         f"jobs running: {agents['jobs_running']}, waiting for the Director: {agents['waiting_for_director']}",
         *([flush_in_words(agents["flush"])] if agents["flush"] else []),
         *(f"work order {order['id']} {order['state']}: {order['task']}" for order in agents["orders"]),
+        *(_finding_in_words(one) for one in agents["findings"] if one["wrong"]),
+        *(
+            f"plan {plan['id']} {plan['state']}, {plan['done']} of {plan['steps']} done: {plan['goal']}"
+            for plan in agents["plans"]
+        ),
     ]
+
+
+def _finding_in_words(one: dict[str, Any]) -> str:
+    since = one["since"][:16].replace("T", " ")
+    return f"check {one['check']} is wrong since {since}: {' '.join(one['words'].split())[:200]}"
 
 
 def flush_in_words(flush: dict[str, Any]) -> str:

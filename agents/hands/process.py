@@ -1,5 +1,8 @@
 """A child process on a short leash: its own group, words on stdin, limits of time and output, and no one left behind.
 
+Not even when the daemon itself is killed: a shell waits on a pipe that nobody else holds, and ends the group when the
+pipe breaks.
+
 Knows processes; does not know what runs in them.
 """
 
@@ -8,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +19,11 @@ from pathlib import Path
 import anyio
 import anyio.abc
 import psutil
+import structlog
 
 from agents.hands.outcome import HandsFailed, Started
+
+log = structlog.get_logger()
 
 MOST_OUTPUT = 4_000_000
 """Bytes of stdout; what Claude Code prints for one result is some kilobytes."""
@@ -26,6 +33,10 @@ LEAVE_S = 3.0
 SAME_START_S = 1.0
 RUN_VARIABLE = "SOUL_RUN"
 """In the environment of a child and all its children: the id of the run, by which an orphan is known."""
+
+
+WATCH = ("/bin/sh", "-c", 'read -r _ || kill -s KILL -- "-$0"')
+"""Reads one line from the daemon when all is over; no line but an end means that the daemon is gone."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,9 @@ async def run(
         ) from error
     out, err = _Stream(MOST_OUTPUT), _Stream(KEPT_STDERR)
     overflowed = anyio.Event()
+    watch: anyio.abc.Process | None = None
     try:
+        watch = await _watch(process.pid)
         await started(process.pid, start_of(process.pid))
         with anyio.move_on_after(seconds) as limit:
             async with anyio.create_task_group() as tasks:
@@ -83,6 +96,10 @@ async def run(
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process)
+            if watch is not None:
+                await _feed(watch, b"\n")
+                await watch.wait()
+                await watch.aclose()
     return Ended(
         process.returncode if process.returncode is not None else -signal.SIGKILL,
         bytes(out.data),
@@ -129,6 +146,17 @@ def _run_of(process: psutil.Process) -> str:
         return process.environ().get(RUN_VARIABLE, "")
     except (psutil.Error, OSError):
         return ""
+
+
+async def _watch(group: int) -> anyio.abc.Process | None:
+    """Whoever ends the group with this process; None where there is no shell: then the next daemon does."""
+    command = [*WATCH, str(group)]
+    null = subprocess.DEVNULL
+    try:
+        return await anyio.open_process(command, env={}, start_new_session=True, stdout=null, stderr=null)
+    except OSError as error:
+        log.warning("a run is not watched", reason=str(error))
+        return None
 
 
 async def _feed(process: anyio.abc.Process, words: bytes) -> None:

@@ -2,9 +2,9 @@
 
     python -m bench.kv [--quick] [--only exactness,resume,first_token,...] [--out FOLDER]
 
-Writes kv.json after each part, and kv.png at the end, to bench/results (with --quick: to the temporary folder, unless
---out says where). Peers take turns within each round; figures are medians with extremes and counts. Kills and flips are
-`python -m bench.kv.faults`.
+Writes kv.json after each part (those that were not asked for stay as they are), and kv.png at the end, to bench/results
+(with --quick: to the temporary folder, unless --out says where). Peers take turns within each round; figures are
+medians with extremes and counts. Kills and flips are `python -m bench.kv.faults`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def main() -> None:
     rounds = 2 if quick else given.repeats
     began = time.perf_counter()
     report: dict[str, Any] = {
+        "command": "python -m bench.kv",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {turns.load_average():.1f}",
         "quick": quick,
         "seconds": {},
@@ -78,6 +79,9 @@ def main() -> None:
         folder = Path(name)
         target = given.out or (folder if quick else RESULTS)
         target.mkdir(exist_ok=True, parents=True)
+        if parts != list(PARTS) and (target / "kv.json").exists():
+            former = json.loads((target / "kv.json").read_text())
+            report = {**former, **report, "seconds": former["seconds"]}
         works = parts_of(folder, rounds, quick=quick)
         for part in parts:
             started = time.perf_counter()
@@ -85,7 +89,7 @@ def main() -> None:
             report["seconds"][part] = round(time.perf_counter() - started, 1)
             (target / "kv.json").write_text(json.dumps(report, indent=1) + "\n")
             print(json.dumps({part: report[part]}, indent=1), flush=True)
-        if {"first_token", "resume"} <= set(parts):
+        if {"first_token", "resume"} <= set(report):
             drawing.draw(report, target / "kv.png")
     print(f"{time.perf_counter() - began:.0f} s in all, by part {report['seconds']}", flush=True)
 

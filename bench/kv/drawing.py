@@ -13,7 +13,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+    figure, panels = pyplot.subplots(1, 3, figsize=(16, 6.4), layout="constrained")
     for (size, rows), color in zip(report["first_token"].items(), ("tab:blue", "tab:green"), strict=False):
         lengths = [row["tokens"] for row in rows]
         for key, line, what in (
@@ -26,7 +26,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     panels[0].legend(fontsize=8)
     names: list[str] = []
     for shape in report["resume"]:
-        for state in ("warm", "cold"):
+        for state in ("warm", "fresh", "cold"):
             figures = shape[state]
             for label, key, tint in (
                 ("raw read", "raw_read_s", "silver"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def run(size: str, tokens: int, rounds: int, home: Path) -> dict[str, Any]:
     import llama_cpp
 
     home.mkdir(parents=True, exist_ok=True)
-    path = gguf_model(size, home / "random.gguf")
+    path = gguf_model(SIZES[size], home / "random.gguf")
     made: Any = llama_cpp.Llama(str(path), n_ctx=tokens + 256, n_batch=512, n_threads=os.cpu_count(), verbose=False)
     drawn = np.random.default_rng(5).integers(300, 4000, tokens + 32)
     ids, turn = [int(one) for one in drawn[:tokens]], [int(one) for one in drawn[tokens:]]
@@ -65,11 +66,14 @@ def run(size: str, tokens: int, rounds: int, home: Path) -> dict[str, Any]:
     }
 
 
-def gguf_model(size: str, path: Path) -> Path:
-    """A random Llama in the GGUF format, with made-up words for its tokens."""
+Tensors = Callable[[str, int, int], Any]
+"""(name, rows, columns) to float32 weights."""
+
+
+def gguf_model(shape: Mapping[str, int], path: Path, tensors: Tensors | None = None) -> Path:
+    """A Llama in the GGUF format, random where `tensors` are not given; token n from 259 on is the word w(n - 259)."""
     import gguf
 
-    shape = SIZES[size]
     hidden, inner, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
     heads, kv_heads = shape["num_attention_heads"], shape["num_key_value_heads"]
     writer: Any = gguf.GGUFWriter(str(path), "llama")
@@ -93,23 +97,26 @@ def gguf_model(size: str, path: Path) -> Path:
     writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * len(words)])
     draw = np.random.default_rng(11)
 
-    def drawn(rows: int, columns: int) -> Any:
+    def drawn(name: str, rows: int, columns: int) -> Any:
         return draw.standard_normal((rows, columns), dtype=np.float32) / np.float32(columns**0.5)
 
-    writer.add_tensor("token_embd.weight", drawn(VOCABULARY, hidden))
-    writer.add_tensor("output.weight", drawn(VOCABULARY, hidden))
+    def add(name: str, rows: int, columns: int) -> None:
+        writer.add_tensor(name, (tensors or drawn)(name, rows, columns))
+
+    add("token_embd.weight", VOCABULARY, hidden)
+    add("output.weight", VOCABULARY, hidden)
     writer.add_tensor("output_norm.weight", np.ones(hidden, np.float32))
     for n in range(layers):
         at = f"blk.{n}."
         writer.add_tensor(f"{at}attn_norm.weight", np.ones(hidden, np.float32))
         writer.add_tensor(f"{at}ffn_norm.weight", np.ones(hidden, np.float32))
-        writer.add_tensor(f"{at}attn_q.weight", drawn(heads * 64, hidden))
-        writer.add_tensor(f"{at}attn_k.weight", drawn(kv_heads * 64, hidden))
-        writer.add_tensor(f"{at}attn_v.weight", drawn(kv_heads * 64, hidden))
-        writer.add_tensor(f"{at}attn_output.weight", drawn(hidden, heads * 64))
-        writer.add_tensor(f"{at}ffn_gate.weight", drawn(inner, hidden))
-        writer.add_tensor(f"{at}ffn_up.weight", drawn(inner, hidden))
-        writer.add_tensor(f"{at}ffn_down.weight", drawn(hidden, inner))
+        add(f"{at}attn_q.weight", heads * 64, hidden)
+        add(f"{at}attn_k.weight", kv_heads * 64, hidden)
+        add(f"{at}attn_v.weight", kv_heads * 64, hidden)
+        add(f"{at}attn_output.weight", hidden, heads * 64)
+        add(f"{at}ffn_gate.weight", inner, hidden)
+        add(f"{at}ffn_up.weight", inner, hidden)
+        add(f"{at}ffn_down.weight", hidden, inner)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

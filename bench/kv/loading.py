@@ -1,13 +1,13 @@
 """Resuming and saving caches of real models' shapes, without weights: beside the raw read and mlx_lm's own files.
 
-Everything ends when the first append to the resumed cache is evaluated. `cold` asks the kernel to forget the file
-first.
+Everything ends when the first append to the resumed cache is evaluated.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from mlx_lm.models.cache import KVCache, load_prompt_cache, save_prompt_cache
 
 from bench.kv.shapes import KvShape
-from bench.kv.timing import interleaved, nothing, spread
+from bench.kv.timing import interleaved, spread
 from engine.backend import mx
 from engine.contexts import Context
 from engine.kv.chain import Chain
@@ -25,6 +25,9 @@ from engine.kv.loading import restore
 from engine.kv.saving import extract, save
 from engine.kv.sealed import SealedCache
 from engine.kv.shelf import Shelf
+
+STATES = ("warm", "fresh", "cold")
+"""`fresh`: MLX has no freed memory to load into, as in a new process. `cold`: nor has the kernel the file's pages."""
 
 
 def made(shape: KvShape, form: Form, tokens: int) -> Context:
@@ -76,6 +79,18 @@ def append_one(cache: list[Any], shape: KvShape) -> Any:
     return cache
 
 
+def before(state: str, paths: list[Path]) -> Callable[[], None]:
+    """What comes before each load in one of the `STATES`."""
+
+    def prepare() -> None:
+        if state != "warm":
+            mx.clear_cache()
+        if state == "cold":
+            forget(paths)
+
+    return prepare
+
+
 def run(shape: KvShape, tokens: int, repeats: int, home: Path) -> dict[str, Any]:
     """Resume and save figures of one shape. Times in seconds, sizes in bytes."""
     form = form_for("k8v4", shape.head_dim)
@@ -111,9 +126,8 @@ def run(shape: KvShape, tokens: int, repeats: int, home: Path) -> dict[str, Any]
 
     figures["file_bytes"] = sum(path.stat().st_size for path in files)
     figures["mlx_lm_file_bytes"] = plain.stat().st_size
-    for state in ("warm", "cold"):
-        ours = (lambda: forget(files)) if state == "cold" else nothing
-        theirs = (lambda: forget([plain])) if state == "cold" else nothing
+    for state in STATES:
+        ours, theirs = before(state, files), before(state, [plain])
         found: dict[str, Any] = interleaved(
             {
                 "raw_read_s": (lambda: raw(files), ours),

@@ -73,11 +73,19 @@ def prepare(home: Path, work: Path) -> Path:
     return log
 
 
-def fire(home: Path, url: str, orders: int, seed: int, least_s: float = 2.0, most_s: float = 6.0) -> int:
+def fire(
+    home: Path,
+    url: str,
+    number: int,
+    seed: int,
+    module: str = "bench.orders.worker",
+    least_s: float = 2.0,
+    most_s: float = 6.0,
+) -> int:
     """Runs workers, each killed (-9) after a random time, until one comes to the end by itself; the number of kills."""
     dice, kills = random.Random(seed), 0
     while True:
-        worker = [sys.executable, "-m", "bench.orders.worker", str(home), url, str(orders), str(dice.random())[2:8]]
+        worker = [sys.executable, "-m", module, str(home), url, str(number), str(dice.random())[2:8]]
         with (home / "worker.log").open("a") as output, subprocess.Popen(worker, stdout=output, stderr=output) as one:
             try:
                 if one.wait(timeout=dice.uniform(least_s, most_s) * (1 + kills / 20)) != 0:

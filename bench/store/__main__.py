@@ -163,7 +163,7 @@ async def _fused_recall(soul: Soul, rows: Rows, questions: list[Question]) -> di
         for question in questions:
             await soul.mount(question.corpus)
             expected = exact.best(question, whole=whole)
-            shares.append(len(expected & set(await soul.ask(question, whole=whole))) / len(expected))
+            shares.append(len(expected & set(await soul.ask(question, whole=whole, alone=True))) / len(expected))
         recall["whole store" if whole else "mounted"] = round(float(np.mean(shares)), 4)
     return recall
 

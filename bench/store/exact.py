@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.store.rows import Question, Rows
 from memory import lexemes
 from memory.database import Database
-from memory.ranking import FLAT, K1, SEMANTIC_CANDIDATES, SEMANTIC_WEIGHT, B
+from memory.ranking import FLAT, K1, SEMANTIC_CANDIDATES, B, Weights
 
 K = 10
 
@@ -48,14 +48,15 @@ class Exact:
         return cls(rows, lexeme[order], np.repeat(numbers, sizes)[order], frequency[order], length)
 
     def best(self, question: Question, *, whole: bool) -> set[int]:
-        """The ten rows of the highest fused score."""
+        """The ten rows of the highest score of their own, both fused."""
         there = np.ones(len(self.length), bool) if whole else self.rows.corpus == question.corpus
         words = self._bm25(question, there)
         cosines = np.where(there, self.rows.vectors @ question.vector, -2)
         nearest = np.sort(cosines)[::-1][:SEMANTIC_CANDIDATES]
         farthest = min(nearest[-1], nearest[0] - FLAT)
         meaning = np.maximum(cosines - farthest, 0) / (nearest[0] - farthest)
-        fused = SEMANTIC_WEIGHT * meaning + (1 - SEMANTIC_WEIGHT) * words / max(words.max(), 1e-9)
+        share = Weights().semantic
+        fused = share * meaning + (1 - share) * words / max(words.max(), 1e-9)
         return set(np.argsort(np.where(there, -fused, 0))[:K].tolist())
 
     def _bm25(self, question: Question, there: NDArray[np.bool_]) -> NDArray[np.float64]:

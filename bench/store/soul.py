@@ -15,12 +15,14 @@ from memory import vectors
 from memory.database import Database, DatabaseConfig
 from memory.memory import Memory
 from memory.packets import Packet, insert
-from memory.recall import Query
+from memory.ranking import Weights
+from memory.recall import Query, Recall
 from memory.uuid7 import uuid7
 
 AGENT = "director"
 ADD = "INSERT INTO corpora (name, path, chunks, indexed) VALUES ($1, '/bench', $2, now()) RETURNING id"
 BATCH = 1000
+ALONE = Weights(neighbours=0, session=0, resonance=0, recency=0)
 
 
 class GivenVectors:
@@ -41,14 +43,19 @@ class Soul:
         self.memory = memory
         self.row_of = row_of
         """Packet id to row number."""
+        self._alone = Recall(memory.database, memory.embedder, memory.upkeep, ALONE, distinct=False)
 
     async def mount(self, corpus: int) -> None:
         await self.memory.corpora.mount(AGENT, f"corpus-{corpus}")
 
-    async def ask(self, question: Question, *, whole: bool, words: bool = True) -> list[int]:
-        """Row numbers of the ten best; without `words` by meaning alone."""
+    async def ask(self, question: Question, *, whole: bool, words: bool = True, alone: bool = False) -> list[int]:
+        """Row numbers of the ten best; without `words` by meaning alone.
+
+        `alone`: each row by its own score, as peers rank, and not by what stands beside it.
+        """
         query = Query(question.text if words else "the", agent=AGENT, corpus="*" if whole else None)
-        hits = await self.memory.recall.search(query, vector=question.vector)
+        recall = self._alone if alone or not words else self.memory.recall
+        hits = await recall.search(query, vector=question.vector)
         return [self.row_of[hit.id] for hit in hits]
 
 

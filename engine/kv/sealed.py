@@ -216,8 +216,12 @@ class SealedCache:
 
     def _keep(self, keys: Any, values: Any) -> None:
         """Makes these the tail."""
-        self._room(keys, values)
         count = int(keys.shape[2])
+        if self.tail_keys is None:
+            # One copy; zeros that are then written into would be two.
+            rest = [(0, 0), (0, 0), (0, BLOCK - count), (0, 0)]
+            self.tail_keys, self.tail_values = mx.pad(keys, rest), mx.pad(values, rest)
+            return
         self.tail_keys[..., :count, :] = keys
         self.tail_values[..., :count, :] = values
 

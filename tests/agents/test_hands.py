@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from shutil import rmtree
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import psutil
 import pytest
 from mcp import Client
@@ -260,6 +262,29 @@ async def test_an_untrained_models_verdicts_never_count_and_a_person_decides(
         assert closed.state == "accepted"
 
 
+RUNNER = """
+import os, sys, anyio
+from pathlib import Path
+from agents.hands.process import run
+
+async def started(pid, when):
+    pass
+
+command = ["sh", "-c", "read -r _; sleep 600 > pipe & exec sleep 600 > pipe"]
+anyio.run(run, command, "go\\n", Path(sys.argv[1]), {"PATH": os.environ["PATH"]}, 600, started)
+"""
+
+
+async def test_who_works_for_a_daemon_that_is_killed_ends_with_it(work: Path) -> None:
+    pipe = work / "pipe"
+    os.mkfifo(pipe)
+    async with await anyio.open_process([sys.executable, "-c", RUNNER, str(work)]) as daemon:
+        with await anyio.to_thread.run_sync(pipe.open, "rb") as held:  # opens when the child has opened it
+            daemon.kill()
+            with anyio.fail_after(30):
+                assert await anyio.to_thread.run_sync(held.read, abandon_on_cancel=True) == b""
+
+
 @pytest.mark.parametrize("repeats", [False, True])
 async def test_after_a_killed_daemon_the_orphan_is_ended_and_the_order_settled(
     home: Path, database: Database, work: Path, repeats: bool
@@ -290,8 +315,10 @@ async def test_after_a_killed_daemon_the_orphan_is_ended_and_the_order_settled(
 
 async def test_an_orphan_without_a_known_pid_is_found_by_its_run_and_strangers_are_left_alone() -> None:
     environment = {**os.environ, "SOUL_RUN": "run-of-this-test"}
-    orphan = await anyio.open_process(["sleep", "600"], env=environment, start_new_session=True)
+    orphan = await anyio.open_process(["sh", "-c", "echo up; read _"], env=environment, start_new_session=True)
     stranger = await anyio.open_process(["sleep", "600"], start_new_session=True)
+    assert orphan.stdout is not None
+    assert await orphan.stdout.receive() == b"up\n"  # in the midst of its exec a process has no environment to read
     assert end_orphans("run-of-this-test", stranger.pid, start_of(stranger.pid) - 60) == 1
     assert await orphan.wait() == -9
     assert stranger.returncode is None

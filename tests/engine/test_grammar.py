@@ -158,3 +158,37 @@ async def test_a_model_with_another_form_of_calls_stays_free(engine: Engine, see
     assert Chat(tokenizer).call_grammar(TOOLS) is None
     assert engine.chat.call_grammar([]) is None
     assert engine.chat.call_grammar(TOOLS) is engine.chat.call_grammar(list(TOOLS))
+
+
+STEPS = {
+    "$defs": {
+        "Step": {
+            "type": "object",
+            "properties": {
+                "task": {"type": "string", "pattern": r"^[^\s\x00-\x1f][^\x00-\x1f]{0,40}$"},
+                "place": {"enum": ["home", "hands"]},
+                "after": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 8}, "maxItems": 3},
+            },
+            "required": ["task", "place", "after"],
+            "additionalProperties": False,
+        }
+    },
+    "type": "object",
+    "properties": {"steps": {"type": "array", "items": {"$ref": "#/$defs/Step"}, "minItems": 1, "maxItems": 4}},
+    "required": ["steps"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.anyio
+async def test_a_whole_reply_can_be_held_to_a_schema_and_ends_within_its_tokens(engine: Engine) -> None:
+    grammar = engine.chat.document_grammar(STEPS)
+    assert engine.chat.document_grammar(STEPS) is grammar
+    sizes: set[int] = set()
+    for seed in range(8):
+        sampling = Sampling(max_tokens=120, temperature=1.5 if seed else 0.0, seed=seed, calls=grammar)
+        made = await finished(engine, f"d{seed}", sampling)
+        document = json.loads(made.text)
+        Draft202012Validator(STEPS).validate(document)
+        sizes.add(len(document["steps"]))
+    assert len(sizes) > 1

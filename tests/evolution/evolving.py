@@ -25,7 +25,7 @@ def run(home: Path) -> None:
         with evolving(home, "integrate"):
             made = integrate(home, home / "base", kept[-2:], Ties(), report=step)
             step("made", None)
-            generations.promote(made.number)
+            generations.promote(made.number, unjudged=True)
             step("promoted", None)
             if made.number % 3 == 0:
                 generations.rollback()

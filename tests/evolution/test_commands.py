@@ -50,7 +50,7 @@ def test_integrate_promote_and_rollback(soul: Any, home: Path) -> None:
     assert not (home / "generations").exists()
     assert soul("integrate")[0] == 0
     assert soul("integrate", "--lambda", "0.5")[0] == 0
-    assert soul("promote", "1")[:2] == (0, "generation 1 is in force; before it was 0\n")
+    assert soul("promote", "1", "--unjudged")[:2] == (0, "generation 1 is in force; before it was 0\n")
     assert json.loads(soul("generations", "list", "--json")[1])["current"] == 1
     assert json.loads(soul("generations", "show", "2", "--json")[1])["recipe"]["lam"] == 0.5
     assert soul("rollback")[1] == "the anchor is in force again\n"
@@ -71,7 +71,7 @@ def test_generations_differ_in_proportion_to_lambda(soul: Any) -> None:
 @pytest.mark.anyio
 async def test_the_next_start_serves_the_generation_in_force(soul: Any, home: Path) -> None:
     soul("integrate")
-    soul("promote", "1")
+    soul("promote", "1", "--unjudged")
     settings = Settings(home, model="seedling", download=False)
     async with open_engine(Part[Any]("model"), settings) as engine:
         assert engine.info.path == Generations(home).folder(1)

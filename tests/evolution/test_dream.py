@@ -16,10 +16,15 @@ import pytest
 
 from engine.errors import InvalidInput, NotFound
 from evolution import adapter as adapters
+from evolution import tensors
+from evolution.generations import Generations
+from evolution.integrate import integrate
 from evolution.samples import Sample, batch_of, order, read
 from evolution.tensors import Floats
+from evolution.ties import Ties
 from tests.engine.oracle import on_a_thread
-from tests.evolution.making import model
+from tests.evolution import making
+from tests.evolution.making import model, quiet
 
 SOUL = str(Path(sys.executable).parent / "soul")
 QUICK = ("--targets", "all-linear", "--rank", "8", "--rate", "0.003", "--steps", "6", "--every", "2", "--json")
@@ -44,18 +49,20 @@ def dreaming(home: Path) -> Path:
     return home
 
 
-def command(home: Path, *words: str) -> subprocess.Popen[str]:
+def command(home: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SOUL_")}
-    environment = {**clean, "SOUL_HOME": str(home), "SOUL_MODEL": str(home / "base")}
-    return subprocess.Popen(
-        [SOUL, "dream", *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    environment = {**clean, "SOUL_HOME": str(home), "SOUL_MODEL": str(home / "base"), **variables}
+    return subprocess.Popen([SOUL, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(home: Path, *words: str, **variables: str) -> tuple[int, str, str]:
+    process = command(home, *words, **variables)
+    out, error = process.communicate(timeout=400)
+    return process.returncode, out, error
 
 
 def soul(home: Path, *words: str) -> tuple[int, str, str]:
-    process = command(home, *words)
-    out, error = process.communicate(timeout=400)
-    return process.returncode, out, error
+    return run(home, "dream", *words)
 
 
 def weights(home: Path, name: str) -> dict[str, Floats]:
@@ -72,7 +79,7 @@ def test_a_dream_is_planned_learns_and_survives_a_kill_to_the_same_bits(dreaming
     assert (plan["samples"], plan["held_out"], plan["resumes_at"]) == (18, 2, 0)
     assert not (dreaming / "dreams").exists()
 
-    process = command(dreaming, "--name", "broken-off", *QUICK)
+    process = command(dreaming, "dream", "--name", "broken-off", *QUICK)
     checkpoint = dreaming / "dreams" / plan["identity"][:16] / "checkpoint.safetensors"
     while process.poll() is None and not checkpoint.exists():
         pass
@@ -88,6 +95,23 @@ def test_a_dream_is_planned_learns_and_survives_a_kill_to_the_same_bits(dreaming
     whole, resumed = weights(dreaming, "at-once"), weights(dreaming, "broken-off")
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value)
+
+
+@pytest.mark.timeout(300)
+def test_a_dream_on_the_current_generation_begins_there_and_belongs_to_the_anchor(dreaming: Path) -> None:
+    base = dreaming / "base"
+    made = integrate(dreaming, base, [making.adapter("week-1", base, 1)], Ties(), setting=str(base), report=quiet)
+    Generations(dreaming).promote(made.number, unjudged=True)
+    short = ("--targets", "all-linear", "--rank", "4", "--rate", "0.003", "--steps", "2", "--every", "2", "--json")
+    plan = json.loads(soul(dreaming, "--on", "anchor", "--dry-run", *short)[1])
+    status, out, error = soul(dreaming, "--on", "current", *short)
+    assert status == 0, error
+    told = json.loads(out)
+    assert told["on"] == 1
+    assert told["identity"] != plan["identity"]
+    adapters.load(dreaming / "adapters" / told["name"]).require(
+        made.anchor, {name: place.shape for name, place in tensors.places_of(base).items()}
+    )
 
 
 def test_a_dream_whose_loss_is_no_number_keeps_nothing_and_says_so(dreaming: Path) -> None:

@@ -35,8 +35,8 @@ def test_the_anchor_is_in_force_until_something_is_promoted_and_every_promotion_
     three: Generations,
 ) -> None:
     assert (three.current(), three.served(None)) == (0, None)
-    assert three.promote(1) == 0
-    assert three.promote(3) == 1
+    assert three.promote(1, unjudged=True) == 0
+    assert three.promote(3, unjudged=True) == 1
     assert three.served(None) == three.folder(3)
     assert three.rollback() == 1
     assert three.rollback() == 0
@@ -45,26 +45,26 @@ def test_the_anchor_is_in_force_until_something_is_promoted_and_every_promotion_
 
 
 def test_a_generation_is_not_served_in_place_of_another_model(three: Generations) -> None:
-    three.promote(1)
+    three.promote(1, unjudged=True)
     assert three.served("mlx-community/another") is None
 
 
 def test_what_does_not_exist_is_broken_or_failed_its_gate_is_not_promoted(three: Generations) -> None:
     with pytest.raises(NotFound, match="no generation 9"):
-        three.promote(9)
+        three.promote(9, unjudged=True)
     with (three.folder(2) / PLASTIC_FILE).open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"!")
     with pytest.raises(Conflict, match="not what was written"):
-        three.promote(2)
-    three.judge(3, "failed", {"gate.md": "worse"})
+        three.promote(2, unjudged=True)
+    three.judge(3, "failed", {"gate.md": b"worse"})
     with pytest.raises(Conflict, match="failed its gate"):
-        three.promote(3)
+        three.promote(3, unjudged=True)
     assert three.current() == 0
 
 
 def test_a_generation_in_force_that_was_spoilt_is_named_and_no_other_mind_answers(three: Generations) -> None:
-    three.promote(1)
+    three.promote(1, unjudged=True)
     os.truncate(three.folder(1) / PLASTIC_FILE, 100)
     with pytest.raises(Unavailable, match=r"not whole.*soul rollback"):
         three.served(None)
@@ -76,7 +76,7 @@ def test_a_pointer_that_cannot_be_read_is_mended_by_promoting(three: Generations
     (three.root / CURRENT).write_text("{")
     with pytest.raises(Unavailable, match="soul promote"):
         three.current()
-    three.promote(2)
+    three.promote(2, unjudged=True)
     assert three.current() == 2
 
 

@@ -240,7 +240,7 @@ async def test_an_order_no_longer_carries_it_among_its_nearest_memories(home: Pa
         memory, agents = await house.memory.get(), await house.agents.get()
         gone, stays = said(SECRET), said(OTHER)
         await memory.packets.write([gone, stays])
-        await place(memory, agents, "Find the harbour", (), "", "person", "s")
+        await place(memory, agents.director, agents.orders, "Find the harbour", (), "", "person", "s")
         await memory.forgetting.carry_out(Wish(ids=(gone.id,)), "person", "")
         assert await everywhere(database, "Ottilie") == []
         (order,) = await database.fetch("SELECT embedding_state::text AS state FROM orders")
