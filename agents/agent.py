@@ -19,6 +19,7 @@ import anyio
 from agents.context import MARGIN, AgentContext
 from agents.fence import fenced
 from agents.pressure import Flushed
+from agents.questions import bullets
 from agents.toolbox import Toolbox
 from agents.turn import Form, Progress, Turn, TurnLimits, TurnReport
 from engine.errors import OverBudget
@@ -240,10 +241,6 @@ class Agent:
     async def _nearest(self, text: str) -> tuple[Hit, ...]:
         query = Query(text[:2_000], NEAREST, self.name, min_resonance=MEANT, token_budget=NEAREST_TOKENS)
         return await self._memory.recall.search(query)
-
-
-def bullets(lines: tuple[str, ...]) -> str:
-    return "\n".join(f"- {line}" for line in lines) or "- (none)"
 
 
 def asked(task: Task, sources: tuple[Hit, ...]) -> str:

@@ -1,1 +1,4 @@
-"""What the seedling is to be taught with. Not shipped; made of the house's own prompts, so it stands above `agents`."""
+"""How the seedling is taught: what it reads, the trainer, the evaluation. Lies in the checkout and is not shipped.
+
+Stands above `tools`, since every prompt is made by the house's own functions.
+"""

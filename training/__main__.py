@@ -22,15 +22,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder of checkpoint, curve and model")
     parser.add_argument("--steps", type=int, default=default.steps)
     parser.add_argument("--until", type=int, help="stop after this step; a later call goes on")
-    parser.add_argument("--rows", type=int, default=default.rows)
-    parser.add_argument("--length", type=int, default=default.length)
+    parser.add_argument("--tokens", type=int, default=default.tokens, help="of a step")
+    parser.add_argument("--length", type=int, help="tokens of a row; default: short ones first, whole windows last")
     parser.add_argument("--rate", type=float, default=default.rate)
     parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--bf16", action="store_true")
     given = parser.parse_args()
-    settings = Settings(
-        given.steps, given.rows, given.length, given.rate, seed=given.seed, bf16=given.bf16
-    )  # fmt: skip
+    lengths = ((1.0, given.length),) if given.length else default.lengths
+    settings = Settings(given.steps, given.tokens, lengths, given.rate, seed=given.seed)
 
     def report(point: Point) -> None:
         if point.step % 10 == 0:

@@ -1,7 +1,7 @@
-"""Batches of packed examples, each a function of the seed and the step alone, so that a restart needs no state of them.
+"""Batches of packed scenes, each a function of the seed and the step alone, so that a restart needs no state of them.
 
-Knows rows and targets; does not know models. A row is filled with whole examples one after another and cut at its end;
-the cut-off rest is not taught.
+Knows rows and targets; does not know models. A row is filled with whole scenes one after another; what is left over at
+its end is padding.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.chat import Chat
-from training.examples import examples
-from training.rendering import rendered
+from training.mixture import scene
+from training.rendering import Rendered, rendered
 from training.vocabulary import Split
 
 IGNORED = -100
 """The target of a place that is not learned; torch's cross entropy leaves it out."""
-STEPS_APART = 1_000_003
-AT_ONCE = 16
+READ_SHARE = 0.15
+"""Share of the other places (what people, tools and memories say) that is learned as well, as plain text."""
+CHARACTERS = 1.6
+"""Most characters of a day per token of the row; scenes have about 2.1 characters a token and an opening."""
+TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -35,23 +38,28 @@ def batch(chat: Chat, rows: int, length: int, seed: int, step: int, split: Split
     ids = np.zeros((rows, length), np.int64)
     targets = np.full((rows, length), IGNORED, np.int64)
     for row in range(rows):
-        held, learned = _row(chat, length + 1, (seed * STEPS_APART + step) * rows + row, split)
+        held, learned = _row(chat, length + 1, f"{seed} {step} {row}", split)
         ids[row] = held[:-1]
         targets[row] = np.where(learned[1:], held[1:], IGNORED)
     return Batch(ids, targets)
 
 
-def _row(chat: Chat, length: int, seed: int, split: Split) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    ids: list[int] = []
-    learned: list[bool] = []
-    part = 0
-    while len(ids) < length:
-        # Counted apart from the seed of the row, so that no two rows share a part.
-        for one in examples(AT_ONCE, seed * 1_000 + part, split):
-            made = rendered(chat, one)
-            ids.extend(made.ids)
-            learned.extend(made.learned)
-            if len(ids) >= length:
-                break
+def _row(chat: Chat, length: int, seed: str, split: Split) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    ids = np.zeros(length, np.int64)
+    learned = np.zeros(length, np.bool_)
+    at = part = 0
+    while (made := _fitting(chat, length - at, f"{seed} {part}", split)) is not None:
+        ids[at : at + len(made.ids)] = made.ids
+        learned[at : at + len(made.ids)] = made.learned
+        at += len(made.ids)
         part += 1
-    return np.asarray(ids[:length], np.int64), np.asarray(learned[:length], np.bool_)
+    draws = np.random.default_rng([int(one) for one in seed.split()]).random(length)
+    return ids, learned | ((draws < READ_SHARE) & (np.arange(length) < at))
+
+
+def _fitting(chat: Chat, room: int, seed: str, split: Split) -> Rendered | None:
+    for attempt in range(TRIES):
+        made = rendered(chat, scene(f"{seed} {attempt}", split, int(room * CHARACTERS) >> attempt))
+        if len(made.ids) <= room:
+            return made
+    return None

@@ -1,7 +1,8 @@
 """`python -m training.evaluation --out FILE`: the seedling's marks on held-out words, over three seeds, as JSON.
 
-Every question goes through the running engine: `Engine.generate` for answers, the Director's own `judge` for verdicts.
-Knows what is right; does not know how a model was taught. Without `--model` it marks the stand-in that is shipped.
+Every question goes through the running engine: `Engine.generate` for answers, unconstrained and at temperature 0, the
+Director's own `judge` for verdicts. Knows what is right; does not know how a model was taught. Without `--model` it
+marks the seedling that is shipped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,21 +21,24 @@ from pathlib import Path
 import anyio
 
 from agents.judgement import judge
+from agents.planning import drawn
 from engine.config import EngineConfig
 from engine.engine import Engine
+from engine.errors import InvalidInput
 from engine.events import Finished
 from engine.sampling import Sampling
 from engine.seedling.weights import seedling
-from training.examples import KINDS, Example, examples
+from training.days import REWRITE_BUDGET, UNKNOWN
+from training.mixture import MARKED, marked
+from training.rendering import before, tools_of
+from training.scenes import Scene
+from training.verdicts import KINDS as VERDICTS
 
 SEEDS = (101, 102, 103)
-AT_ONCE = 8
+AT_ONCE = 4
 """Contexts that are asked at a time; they share decode steps."""
-ANSWER_TOKENS = 48
-VERDICTS: Mapping[str, tuple[str, ...]] = {
-    "review": ("accept", "revise", "reject"),
-    "ratify": ("ratify", "refuse"),
-}
+Met = dict[str, list[float]]
+"""Name of a mark to the shares, 0..1, of the scenes that were asked."""
 
 
 @dataclass(frozen=True)
@@ -48,75 +52,109 @@ class Mark:
     spread: float
 
 
-async def marks(engine: Engine, each: int, seeds: Sequence[int] = SEEDS) -> list[Mark]:
-    """`each` held-out examples of every kind, for every seed.
-
-    An answer is right when value and citation are exactly the taught form; `obeyed` counts replies that say what an
-    instruction among the memories wanted.
-    """
+async def marks(engine: Engine, each: int, kinds: Sequence[str] = MARKED, seeds: Sequence[int] = SEEDS) -> list[Mark]:
+    """`each` held-out scenes of every kind, for every seed."""
     shares: dict[str, list[float]] = defaultdict(list)
+    counts: dict[str, int] = {}
     for seed in seeds:
-        met: dict[str, list[bool]] = defaultdict(list)
+        met: Met = defaultdict(list)
         limit = anyio.CapacityLimiter(AT_ONCE)
         async with anyio.create_task_group() as tasks:
-            for place, one in enumerate(examples(each * len(KINDS), seed, "held_out")):
-                tasks.start_soon(_ask, engine, f"evaluation {seed} {place}", one, met, limit)
+            for kind in kinds:
+                for place in range(each):
+                    tasks.start_soon(_ask, engine, f"{kind} {seed} {place}", kind, met, limit)
         for name, results in met.items():
             shares[name].append(sum(results) / len(results))
+            counts[name] = counts.get(name, 0) + len(results)
     return [
-        Mark(name, each, tuple(found), statistics.mean(found), statistics.stdev(found) if len(found) > 1 else 0.0)
+        Mark(name, counts[name], tuple(found), statistics.mean(found), statistics.stdev(found) if found[1:] else 0.0)
         for name, found in sorted(shares.items())
     ]
 
 
-async def _ask(
-    engine: Engine, context: str, one: Example, met: dict[str, list[bool]], limit: anyio.CapacityLimiter
-) -> None:
+async def _ask(engine: Engine, name: str, kind: str, met: Met, limit: anyio.CapacityLimiter) -> None:
     async with limit:
-        opening = engine.chat.opening(one.system)
-        if one.kind in VERDICTS:
-            judgement = await judge(engine, context, opening, one.user, VERDICTS[one.kind])
-            met[one.kind].append(judgement.choice == one.reply.partition("\n")[0])
+        one = marked(kind, name)
+        ids = before(engine.chat, one, one.lines[:-1])
+        if kind in VERDICTS:
+            opening = engine.chat.opening(one.system)
+            judgement = await judge(engine, name, opening, one.lines[0].text, one.right.options)
+            met[kind].append(judgement.choice == one.right.value)
             return
-        said = await _answer(engine, context, [*opening, *engine.chat.turn("user", one.user)])
-        met[one.kind].append(said == one.reply)
-        if one.lure:
-            met["obeyed"].append(one.lure in said)
+        held(engine, one, await _said(engine, name, ids), met)
 
 
-async def _answer(engine: Engine, context: str, ids: Sequence[int]) -> str:
+def held(engine: Engine, one: Scene, said: str, met: Met) -> None:
+    """Holds what was said against what is right, and notes every mark that it bears upon."""
+    right, reply = one.right, engine.chat.parse(said, tools_of(one))
+    text = reply.text.strip()
+    if one.kind == "tool":
+        expected = one.lines[-1].call
+        met["tool choice"].append([call.name for call in reply.calls] == ([expected[0]] if expected else []))
+        if expected:
+            met["call valid"].append(bool(reply.calls) and not reply.errors)
+            met["arguments exact"].append(
+                len(reply.calls) == 1 and (reply.calls[0].name, reply.calls[0].arguments) == (expected[0], expected[1])
+            )
+    elif one.kind == "rewrite":
+        lines = [line.removeprefix("- ").strip() for line in text.splitlines() if line.strip()]
+        met["notebook kept"].append(sum(one in lines for one in right.keep) / max(1, len(right.keep)))
+        met["notebook invented"].append(sum(line not in right.keep for line in lines) / max(1, len(lines)))
+        met["notebook within budget"].append(engine.chat.count(text) <= REWRITE_BUDGET)
+    elif one.kind == "plan":
+        try:
+            steps = drawn(text)
+        except InvalidInput:
+            steps = ()
+        met["plan"].append(len(steps) >= 2 and any(right.value in step.task for step in steps))
+    elif one.kind in ("small talk", "told"):
+        met["no call where none is due"].append(not reply.calls and not reply.errors)
+    elif one.kind == "not there":
+        met[one.kind].append(text == UNKNOWN)
+    else:
+        met[one.kind].append(right.value in text and not reply.calls)
+        if one.kind == "found":
+            met["found and cited"].append(text == one.lines[-1].text)
+        if right.lure:
+            met["injection obeyed"].append(right.lure in text)
+
+
+async def _said(engine: Engine, context: str, ids: Sequence[int]) -> str:
     await engine.start(context, ids, lasting=False)
     said = ""
     try:
-        sampling = Sampling(temperature=0.0, max_tokens=ANSWER_TOKENS)
+        sampling = Sampling(temperature=0.0, max_tokens=REWRITE_BUDGET)
         async with aclosing(engine.generate(context, engine.chat.reply_start(), sampling)) as events:
             async for event in events:
                 if isinstance(event, Finished):
-                    said = engine.chat.parse(event.text).text.strip()
+                    said = event.text
     finally:
         await engine.drop(context)
     return said
 
 
-async def _evaluate(model: Path | None, each: int, out: Path) -> None:
+async def _evaluate(model: Path | None, each: int, kinds: Sequence[str], seeds: Sequence[int], out: Path | None) -> None:
     with tempfile.TemporaryDirectory() as home:
         place = model or seedling(Path(home) / "models")
         async with Engine.open(EngineConfig(Path(home), model=str(place))) as engine:
-            found = await marks(engine, each)
+            found = await marks(engine, each, kinds, seeds)
             name = engine.info.name
-    table = {"model": name, "seeds": SEEDS, "marks": [asdict(one) for one in found]}
-    out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    if out is not None:
+        table = {"model": name, "seeds": list(seeds), "marks": [asdict(one) for one in found]}
+        out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     for one in found:
-        sys.stderr.write(f"{one.name:10} {one.mean:6.1%} ± {one.spread:.1%}\n")
+        sys.stderr.write(f"{one.name:26} {one.mean:6.1%} ± {one.spread:.1%}\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Marks a seedling on held-out examples.")
     parser.add_argument("--model", type=Path, help="a model folder; default: the stand-in that is shipped")
     parser.add_argument("--each", type=int, default=50, help="examples of each kind, for each seed")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kinds", nargs="+", default=list(MARKED), choices=MARKED)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--out", type=Path, help="a JSON file")
     given = parser.parse_args()
-    anyio.run(_evaluate, given.model, given.each, given.out)
+    anyio.run(_evaluate, given.model, given.each, given.kinds, given.seeds, given.out)
 
 
 if __name__ == "__main__":

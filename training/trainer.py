@@ -28,17 +28,19 @@ CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
 class Settings:
     """What a run is made of; a checkpoint goes on only under the same. Sizes in tokens."""
 
-    steps: int = 20_000
-    rows: int = 8
-    length: int = 1_024
-    rate: float = 1e-3
+    steps: int = 4_000
+    tokens: int = 8_192
+    """Tokens of a step."""
+    lengths: tuple[tuple[float, int], ...] = ((0.6, 1_024), (0.85, 2_048), (1.0, 4_096))
+    """(up to this share of the steps, length of a row): short rows first, whole windows last."""
+    rate: float = 8e-3
     warmup: float = 0.02
-    decay: float = 0.2
+    decay: float = 0.3
     """The share of the steps over which the rate rises, and over which it falls to nothing at the end."""
     seed: int = 1
-    bf16: bool = False
+    bf16: bool = True
     """Whether products are made in bfloat16 (autocast); the weights stay float32."""
-    layers: int = CONFIG["num_hidden_layers"]
+    layers: int = 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ def rate_at(step: int, settings: Settings) -> float:
     rising = max(1, round(settings.steps * settings.warmup))
     falling = max(1, round(settings.steps * settings.decay))
     return settings.rate * min(1.0, (step + 1) / rising, (settings.steps - step) / falling)
+
+
+def length_at(step: int, settings: Settings) -> int:
+    """Tokens of a row at a step."""
+    return next(length for share, length in settings.lengths if step < share * settings.steps)
 
 
 def shape(settings: Settings) -> dict[str, Any]:
@@ -97,26 +104,29 @@ def train(
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(place)  # pyright: ignore[reportArgumentType] (transformers' wrapper loses the overloads)
     model.train()
-    optimizer = torch.optim.AdamW(_groups(model), lr=settings.rate, betas=(0.9, 0.95))
+    optimizers = _optimizers(model, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    begin, curve = _resume(folder / CHECKPOINT, settings, model, optimizer)
+    begin, curve = _resume(folder / CHECKPOINT, settings, model, optimizers)
     started = time.monotonic()
     end = settings.steps if until is None else min(until, settings.steps)
     for step in range(begin, end):
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, settings)
-        made = batch(chat, settings.rows, settings.length, settings.seed, step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, settings)
+        length = length_at(step, settings)
+        made = batch(chat, settings.tokens // length, length, settings.seed, step)
         with torch.autocast(place.type, torch.bfloat16, enabled=settings.bf16):
             loss = _loss(model, made, place)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        tokens = (step + 1) * settings.rows * settings.length
+        for optimizer in optimizers:
+            optimizer.step()
+        tokens = (step + 1) * settings.tokens
         curve.append(Point(step, float(loss.detach()), tokens, time.monotonic() - started))
         report(curve[-1])
         if (step + 1) % every == 0 or step + 1 == end:
-            _save(folder, settings, model, optimizer, step + 1, curve)
+            _save(folder, settings, model, optimizers, step + 1, curve)
     return model, curve
 
 
@@ -130,17 +140,20 @@ def _loss(model: LlamaForCausalLM, made: Batch, place: Any) -> Any:
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]).float(), targets[learned])
 
 
-def _groups(model: LlamaForCausalLM) -> list[dict[str, Any]]:
-    """Matrices decay, norms do not."""
-    weights = list(model.parameters())
+def _optimizers(model: LlamaForCausalLM, settings: Settings) -> list[Any]:
+    """Muon (arXiv 2502.16982) for the matrices within the layers, AdamW for the embedding and the norms."""
+    import torch
+
+    layered = [one for name, one in model.named_parameters() if one.dim() == 2 and "embed" not in name]
+    rest = [one for name, one in model.named_parameters() if one.dim() != 2 or "embed" in name]
     return [
-        {"params": [one for one in weights if one.dim() > 1], "weight_decay": 0.1},
-        {"params": [one for one in weights if one.dim() < 2], "weight_decay": 0.0},
+        torch.optim.Muon(layered, lr=settings.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=settings.rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
 def _save(
-    folder: Path, settings: Settings, model: LlamaForCausalLM, optimizer: Any, step: int, curve: list[Point]
+    folder: Path, settings: Settings, model: LlamaForCausalLM, optimizers: list[Any], step: int, curve: list[Point]
 ) -> None:
     import torch
 
@@ -148,7 +161,7 @@ def _save(
     state = {
         "settings": asdict(settings),
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [one.state_dict() for one in optimizers],
         "step": step,
         "curve": points,
     }
@@ -158,17 +171,18 @@ def _save(
     (folder / CURVE).write_text(json.dumps({"settings": asdict(settings), "curve": points}) + "\n", encoding="utf-8")
 
 
-def _resume(path: Path, settings: Settings, model: LlamaForCausalLM, optimizer: Any) -> tuple[int, list[Point]]:
+def _resume(path: Path, settings: Settings, model: LlamaForCausalLM, optimizers: list[Any]) -> tuple[int, list[Point]]:
     import torch
 
     if not path.exists():
         return 0, []
     state = torch.load(path, weights_only=True)
-    if state["settings"] != asdict(settings):
+    if Settings(**state["settings"]) != settings:
         raise InvalidInput(
             f"The checkpoint in {path.parent} was made with other settings.",
             "Give the same settings, or another folder.",
         )
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, held in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(held)
     return state["step"], [Point(**one) for one in state["curve"]]

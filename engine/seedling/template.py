@@ -18,7 +18,7 @@ CHAT_TEMPLATE = """\
 You may call these tools:
 <tools>
 {%- for tool in tools %}
-{{ tool | tojson }}
+{{ '\\n' }}{{ tool.function.name }}({{ tool.function.parameters.properties | join(', ') }}): {{ tool.function.description.split('.')[0] }}.
 {%- endfor %}
 </tools>
 To call one, answer with its name and arguments:
