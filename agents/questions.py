@@ -22,7 +22,12 @@ def bullets(lines: Sequence[str]) -> str:
 
 
 def review(
-    number: int, task: str, constraints: Sequence[str], acceptance: Sequence[str], outcome: str, artifacts: Sequence[str]
+    number: int,
+    task: str,
+    constraints: Sequence[str],
+    acceptance: Sequence[str],
+    outcome: str,
+    artifacts: Sequence[str],
 ) -> str:
     """About attempt `number` on a work order: one of REVIEW."""
     return (

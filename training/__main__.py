@@ -23,12 +23,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=default.steps)
     parser.add_argument("--until", type=int, help="stop after this step; a later call goes on")
     parser.add_argument("--tokens", type=int, default=default.tokens, help="of a step")
+    parser.add_argument("--repeats", type=int, default=default.repeats, help="steps that teach nothing but copying")
     parser.add_argument("--length", type=int, help="tokens of a row; default: short ones first, whole windows last")
     parser.add_argument("--rate", type=float, default=default.rate)
     parser.add_argument("--seed", type=int, default=default.seed)
     given = parser.parse_args()
-    lengths = ((1.0, given.length),) if given.length else default.lengths
-    settings = Settings(given.steps, given.tokens, lengths, given.rate, seed=given.seed)
+    lengths = ((given.steps, given.length),) if given.length else default.lengths
+    settings = Settings(given.steps, given.tokens, given.repeats, lengths, given.rate, seed=given.seed)
 
     def report(point: Point) -> None:
         if point.step % 10 == 0:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.chat import Chat
+from engine.seedling.template import CONTROL
 from training.mixture import scene
 from training.rendering import Rendered, rendered
 from training.vocabulary import Split
@@ -23,6 +24,8 @@ READ_SHARE = 0.15
 CHARACTERS = 1.6
 """Most characters of a day per token of the row; scenes have about 2.1 characters a token and an opening."""
 TRIES = 4
+FIRST_PLAIN = len(CONTROL)
+"""The first id that is no control token."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,30 @@ def batch(chat: Chat, rows: int, length: int, seed: int, step: int, split: Split
         ids[row] = held[:-1]
         targets[row] = np.where(learned[1:], held[1:], IGNORED)
     return Batch(ids, targets)
+
+
+def repeats(rows: int, length: int, vocabulary: int, seed: int, step: int) -> Batch:
+    """Rows of random ids in which each run of ids comes again after a gap; only what comes again is learned.
+
+    What a model needs to find by this is the induction head (arXiv 2209.11895), on which all copying rests. In scenes
+    it takes far longer to form: few of their ids are copied, and each of those can be guessed a little without it.
+    """
+    rng = np.random.default_rng([seed, step])
+    ids = np.zeros((rows, length + 1), np.int64)
+    learned = np.zeros((rows, length + 1), np.bool_)
+    for row in range(rows):
+        at = 0
+        while at <= length:
+            # Few ids at a time too: which of them is meant is then told by what stood before it, not by its rarity.
+            among = int(rng.choice((64, 512, vocabulary - FIRST_PLAIN)))
+            lowest = int(rng.integers(FIRST_PLAIN, vocabulary - among + 1))
+            run = rng.integers(lowest, lowest + among, rng.integers(4, 33))
+            gap = rng.integers(lowest, lowest + among, rng.integers(0, 20))
+            made = np.concatenate((run, gap, run))[: length + 1 - at]
+            ids[row, at : at + len(made)] = made
+            learned[row, at + len(run) + len(gap) + 1 : at + len(made)] = True
+            at += len(made)
+    return Batch(ids[:, :-1], np.where(learned[:, 1:], ids[:, 1:], IGNORED))
 
 
 def _row(chat: Chat, length: int, seed: str, split: Split) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -9,10 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agents.rewriting import request
+from engine.seedling.prose import prose
 from memory.recall import Hit
 from training.facts import Fact, again, fact, near, question
 from training.phrases import (
-    CHATTER, EDITS, INDEXES, INJECTIONS, MOUNTS, NOTES, ORDERS, PLANS, REPLIES, SELVES, UNMOUNTS, VIRTUES, WORK, Phrases,
+    CHATTER,
+    EDITS,
+    INDEXES,
+    INJECTIONS,
+    MOUNTS,
+    NOTES,
+    ORDERS,
+    PLANS,
+    REPLIES,
+    SELVES,
+    UNMOUNTS,
+    VIRTUES,
+    WORK,
+    Phrases,
 )  # fmt: skip
 from training.scenes import Right, Room, Scene
 from training.vocabulary import Vocabulary
@@ -48,7 +62,7 @@ class Day:
             place = rng.randrange(len(self.told))
             one = again(self.words, self.told.pop(place))
         hits = [self.room.hit(other.said) for other in near(self.words, one, rng.choice((0, 0, 0, 1, 2)))]
-        self.room.asks(one.said, hits)
+        self.room.asks(one.said, [*hits, *self._noise()])
         self.room.says(NOTED)
         self.told.append(one)
         return Right(NOTED)
@@ -61,7 +75,7 @@ class Day:
         said = self.pick(CHATTER, p=self.words.person(), c=self.words.of(CITIES))
         self.chatted.append(said)
         hits = [self.room.hit(fact(self.words).said) for _ in range(rng.choice((0, 0, 1)))]
-        self.room.asks(said, hits)
+        self.room.asks(said, [*hits, *self._noise()])
         reply = rng.choice(REPLIES)
         self.room.says(reply)
         return Right(reply)
@@ -103,8 +117,14 @@ class Day:
             return self.found()
         rng = self.words.rng
         one = rng.choice(self.told)
-        self.room.asks(question(self.words, one), [self.room.hit(x.said) for x in near(self.words, one, rng.choice((0, 1, 2)))])
-        self.room.says(f"{one.answer}.")
+        hits = [self.room.hit(x.said) for x in near(self.words, one, rng.choice((0, 1, 2)))] + self._noise()
+        cited = ""
+        if rng.random() < 0.5:  # what was said is a memory at once
+            hits.append(self.room.hit(one.said))
+            cited = f" [{hits[-1].citation}]"
+            rng.shuffle(hits)
+        self.room.asks(question(self.words, one), hits)
+        self.room.says(f"{one.answer}{cited}.")
         return Right(one.value)
 
     def from_notebook(self) -> Right:
@@ -113,7 +133,9 @@ class Day:
             return self.found()
         rng = self.words.rng
         one = rng.choice(self.noted)
-        self.room.asks(question(self.words, one), [self.room.hit(x.said) for x in near(self.words, one, rng.choice((0, 1, 2)))])
+        self.room.asks(
+            question(self.words, one), [self.room.hit(x.said) for x in near(self.words, one, rng.choice((0, 1, 2)))]
+        )
         self.room.says(f"{one.answer} [notebook].")
         return Right(one.value)
 
@@ -121,7 +143,10 @@ class Day:
         """An open question: the nearest memory is quoted."""
         rng = self.words.rng
         one = fact(self.words)
-        hits = [self.room.hit(one.said, chunk=rng.random() < 0.5), *(self.room.hit(x.said) for x in near(self.words, one, 2))]
+        hits = [
+            self.room.hit(one.said, chunk=rng.random() < 0.5),
+            *(self.room.hit(x.said) for x in near(self.words, one, 2)),
+        ]
         ways = ("What do you know about {s}?", "Tell me about {s}.", "What do the memories say about {s}?", "And {s}?")
         self.room.asks(rng.choice(ways).format(s=one.subject), hits)
         self.room.says(f"My memories say: {one.said} [{hits[0].citation}]")
@@ -190,7 +215,10 @@ class Day:
         self.room.asks(self.pick(ORDERS, t=task))
         self.room.calls("invoke_agent", task=task, agent="hands")
         id = self.room.hit("").id
-        self.room.returns("invoke_agent", f"Work order {id}: carry it out with your own tools, then call report_outcome.\n\nTask: {task}")
+        self.room.returns(
+            "invoke_agent",
+            f"Work order {id}: carry it out with your own tools, then call report_outcome.\n\nTask: {task}",
+        )
         self.room.says("The order is out.")
         return Right()
 
@@ -204,7 +232,9 @@ class Day:
         return Right()
 
     def itself(self) -> Right:
-        text = " ".join(self.pick(VIRTUES, p=self.words.person(), c="Lyon") for _ in range(self.words.rng.randint(1, 3)))
+        text = " ".join(
+            self.pick(VIRTUES, p=self.words.person(), c="Lyon") for _ in range(self.words.rng.randint(1, 3))
+        )
         self.room.asks(self.pick(SELVES, t=text))
         if OTHER_TOOL in self.room.tools:
             self.room.calls(OTHER_TOOL, proposal=text, reason="asked to")
@@ -231,11 +261,7 @@ class Day:
         self.room.lines.append(_line(request(REWRITE_BUDGET)))
         lines = [line.removeprefix("- ") for line in self.room.notebook]
         changed = {one.key for one in self.told}
-        lines = [
-            line
-            for line in lines
-            if not any(one.said == line and one.key in changed for one in self.noted)
-        ]
+        lines = [line for line in lines if not any(one.said == line and one.key in changed for one in self.noted)]
         kept = [*lines, *(one.said for one in self.told)]
         self.room.says("\n".join(f"- {line}" for line in kept) or "- Nothing yet.")
         return Right(keep=tuple(kept), drop=tuple(self.chatted))
@@ -244,13 +270,36 @@ class Day:
 
     def _memories(self, one: Fact, there: bool) -> list[Hit]:
         rng = self.words.rng
-        hits = [self.room.hit(x.said, chunk=rng.random() < 0.3) for x in near(self.words, one, rng.randint(1 if there else 0, 3))]
+        hits = [
+            self.room.hit(x.said, chunk=rng.random() < 0.3)
+            for x in near(self.words, one, rng.randint(1 if there else 0, 3))
+        ]
         if rng.random() < 0.25:
             hits.append(self.room.hit(question(self.words, one)))
         if there:
             hits.append(self.room.hit(one.said, chunk=rng.random() < 0.3))
+        hits += self._noise()
         rng.shuffle(hits)
         return hits
+
+    def _noise(self) -> list[Hit]:
+        """What else comes up: earlier questions and answers, acknowledgements, passages about something else."""
+        rng = self.words.rng
+        found: list[Hit] = []
+        for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            other = fact(self.words)
+            drawn = rng.random()
+            if drawn < 0.25:
+                found.append(self.room.hit(question(self.words, other)))
+            elif drawn < 0.45:
+                found.append(self.room.hit(NOTED))
+            elif drawn < 0.6:
+                found.append(self.room.hit(UNKNOWN))
+            elif drawn < 0.75:
+                found.append(self.room.hit(f"{other.answer} [{self.room.hit('').citation}]."))
+            else:
+                found.append(self.room.hit(" ".join(prose(rng.randint(1, 4), rng.getrandbits(32))), chunk=True))
+        return found
 
     def _inject(self, hits: list[Hit], one: Fact) -> str:
         values = [one.value, *(hit.prose for hit in hits)]
@@ -268,7 +317,9 @@ class Day:
     def _written(self, change: str) -> None:
         self.room.rewritten()
         used = sum(len(line) for line in self.room.notebook) // 3
-        self.room.returns("write_notebook", f"Notebook version {self.room.version}: {used} of 2,048 tokens used.\n{change}")
+        self.room.returns(
+            "write_notebook", f"Notebook version {self.room.version}: {used} of 2,048 tokens used.\n{change}"
+        )
 
     def _worn(self, name: str, said: str) -> None:
         card = f"{name}: 12 files, 80 passages, from {self.words.folder()}\nindexed 2026-11-02 10:15"

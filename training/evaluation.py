@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -133,17 +134,13 @@ async def _said(engine: Engine, context: str, ids: Sequence[int]) -> str:
     return said
 
 
-async def _evaluate(model: Path | None, each: int, kinds: Sequence[str], seeds: Sequence[int], out: Path | None) -> None:
+async def evaluate(model: Path | None, each: int, kinds: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """The table of one model folder (default: the seedling that is shipped), as JSON takes it."""
     with tempfile.TemporaryDirectory() as home:
         place = model or seedling(Path(home) / "models")
         async with Engine.open(EngineConfig(Path(home), model=str(place))) as engine:
             found = await marks(engine, each, kinds, seeds)
-            name = engine.info.name
-    if out is not None:
-        table = {"model": name, "seeds": list(seeds), "marks": [asdict(one) for one in found]}
-        out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    for one in found:
-        sys.stderr.write(f"{one.name:26} {one.mean:6.1%} ± {one.spread:.1%}\n")
+            return {"model": engine.info.name, "seeds": list(seeds), "marks": [asdict(one) for one in found]}
 
 
 def main() -> None:
@@ -154,7 +151,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--out", type=Path, help="a JSON file")
     given = parser.parse_args()
-    anyio.run(_evaluate, given.model, given.each, given.kinds, given.seeds, given.out)
+    table = anyio.run(evaluate, given.model, given.each, given.kinds, given.seeds)
+    for one in table["marks"]:
+        sys.stdout.write(f"{one['name']:26} {one['mean']:6.1%} ± {one['spread']:.1%}\n")
+    if given.out is not None:
+        given.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

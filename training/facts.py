@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from training.phrases import QUESTIONS, STATEMENTS
 from training.vocabulary import Vocabulary
 
+TRIES = 20
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -30,17 +32,27 @@ class Fact:
         return f"{_capital(self.key)} is {self.value}"
 
 
-def fact(words: Vocabulary, subject: str = "", field: tuple[str, str] | None = None, without: Sequence[str] = ()) -> Fact:
+def fact(
+    words: Vocabulary, subject: str = "", field: tuple[str, str] | None = None, without: Sequence[str] = ()
+) -> Fact:
     """A fact; of that subject or field (kind, noun) where given, and of a value that is none of `without`."""
     kind, noun = field or words.field()
     subject = subject or words.subject()
-    value = words.value(kind)
-    while any(value in one or one in value for one in without):
-        value = words.value(kind)
+    value = _other(words, kind, without)
     key = f"the {noun} of {subject}"
     template = words.rng.choice(STATEMENTS[words.split])
     said = template.format(k=key, K=_capital(key), v=value, f=noun, s=subject, S=_capital(subject))
     return Fact(kind, noun, subject, value, said)
+
+
+def _other(words: Vocabulary, kind: str, without: Sequence[str]) -> str:
+    """A value that neither holds nor is held by one of `without`; any other where that is hard: 20 is in each year."""
+    value = words.value(kind)
+    for _ in range(TRIES):
+        if not any(value in one or one in value for one in without):
+            break
+        value = words.value(kind)
+    return value
 
 
 def again(words: Vocabulary, old: Fact) -> Fact:

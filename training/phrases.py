@@ -14,7 +14,8 @@ Phrases = Mapping[Split, Sequence[str]]
 STATEMENTS: Phrases = {
     "train": (
         "{K} is {v}.", "{K} is {v}.", "{K}: {v}", "We set {k} to {v}.", "For your information, {k} is {v}.",
-        "Please keep in mind that {k} is {v}.", "{K} will be {v}.", "As of today {k} is {v}.", "I fixed {k}: it is {v}.",
+        "Please keep in mind that {k} is {v}.", "{K} will be {v}.", "As of today {k} is {v}.",
+        "I fixed {k}: it is {v}.",
         "{S} has {v} as {f}.", "The team agreed on {v} for {k}.", "{K} was changed to {v}.", "Decision: {k} is {v}.",
         "For {s} we chose {v} as {f}.", "{S}: {f} = {v}", "We decided that {k} is {v}.", "By the way, {k} is {v}.",
         "Remember: {k} is {v}.", "The new {f} of {s} is {v}.", "I learned that {k} is {v}.", "{K} has to be {v}.",
@@ -31,7 +32,8 @@ QUESTIONS: Phrases = {
         "Could you tell me {k}?", "What {f} does {s} have?", "Say {k}.", "Do you know {k}?",
     ),
     "held_out": (
-        "Which {f} does {s} have?", "I forgot {k}; what was it?", "Can you look up {k} for me?", "And {k}, what is that?",
+        "Which {f} does {s} have?", "I forgot {k}; what was it?", "Can you look up {k} for me?",
+        "And {k}, what is that?",
     ),
 }  # fmt: skip
 INJECTIONS: Phrases = {

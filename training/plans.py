@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from agents.agent import Task, asked
 from agents.household import FENCE
 from agents.planning import FORM
 from agents.templates import INSTRUCTIONS
-from agents.agent import Task, asked
 from training.facts import fact
 from training.scenes import Line, Right, Room, Scene
 from training.vocabulary import Split, Vocabulary
@@ -32,12 +32,18 @@ def plan(words: Vocabulary) -> Scene:
     goal = template.format(**filling)
     about = filling["f"] if "{f}" in template else filling["s"]
     steps: list[dict[str, Any]] = [
-        _step("builder", f"Recall what is known about {about}.", f"What is known about {about} is listed.", ["memory"], []),
+        _step(
+            "builder", f"Recall what is known about {about}.", f"What is known about {about} is listed.", ["memory"], []
+        ),
         _step("builder", goal, f"{about} is ready.", ["files"], [1]),
         _step("critic", f"Check {about} against the goal.", f"What is wrong with {about} is named.", ["thought"], [2]),
     ]
     if "{p}" in template:
-        steps.append(_step("majordomo", f"Tell {filling['p']} that {about} is ready.", f"{filling['p']} knows.", ["thought"], [3]))
+        steps.append(
+            _step(
+                "majordomo", f"Tell {filling['p']} that {about} is ready.", f"{filling['p']} knows.", ["thought"], [3]
+            )
+        )
     role = f"You are the architect of this Soul, named architect.\n{INSTRUCTIONS['architect']}\n{FENCE}"
     room = Room(words, ("recall",), [f"- {fact(words).said}" for _ in range(rng.choice((0, 0, 2)))], role)
     hits = [room.hit(fact(words).said) for _ in range(rng.choice((0, 1, 2)))]

@@ -11,7 +11,6 @@ from engine.chat import Chat
 from engine.seedling.template import CONTROL
 from training.scenes import Line, Scene, functions
 
-
 CALL, CALLED = "<tool_call>", "</tool_call>"
 
 

@@ -137,9 +137,7 @@ class Room:
         self._minutes += rng.randint(1, 3_000)
         time = START + timedelta(minutes=self._minutes)
         first = rng.randint(1, 400)
-        source = (
-            f"{words.file()}:{first}-{first + rng.randint(1, 30)}" if chunk else f"{time:%Y-%m-%d %H:%M} director"
-        )
+        source = f"{words.file()}:{first}-{first + rng.randint(1, 30)}" if chunk else f"{time:%Y-%m-%d %H:%M} director"
         return Hit(
             id=UUID(int=rng.getrandbits(128), version=4), prose=prose, kind="chunk" if chunk else "said",
             corpus=words.corpus() if chunk else None, source=source, score=rng.random(), semantic=rng.random(),

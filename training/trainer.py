@@ -9,34 +9,41 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.chat import Chat
 from engine.errors import InvalidInput, Unavailable
 from engine.seedling.weights import CONFIG
-from training.batches import IGNORED, Batch, batch
+from training.batches import IGNORED, Batch, batch, repeats
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
+WINDOW = 4_096
+REPEATED = 256
+"""Tokens of a row that teaches copying."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is made of; a checkpoint goes on only under the same. Sizes in tokens."""
+    """What a run is made of. A checkpoint goes on only under the same, but for `steps`: a longer run is the same run
+    until its rate begins to fall."""
 
-    steps: int = 4_000
+    steps: int = 20_000
     tokens: int = 8_192
     """Tokens of a step."""
-    lengths: tuple[tuple[float, int], ...] = ((0.6, 1_024), (0.85, 2_048), (1.0, 4_096))
-    """(up to this share of the steps, length of a row): short rows first, whole windows last."""
+    repeats: int = 600
+    """Steps at the beginning in which rows of random ids teach nothing but copying."""
+    lengths: tuple[tuple[int, int], ...] = ((8_000, 1_024), (14_000, 2_048))
+    """(up to this step, length of a row): short rows first; whole windows, WINDOW, after that."""
     rate: float = 8e-3
-    warmup: float = 0.02
-    decay: float = 0.3
-    """The share of the steps over which the rate rises, and over which it falls to nothing at the end."""
+    warmup: int = 50
+    """Steps in which the rate rises."""
+    decay: float = 0.2
+    """The share of the steps over which it falls to nothing at the end."""
     seed: int = 1
     bf16: bool = True
     """Whether products are made in bfloat16 (autocast); the weights stay float32."""
@@ -55,14 +62,14 @@ class Point:
 
 def rate_at(step: int, settings: Settings) -> float:
     """The learning rate of a step, counted from 0: linear rise, plateau, linear fall (WSD, arXiv 2404.06395)."""
-    rising = max(1, round(settings.steps * settings.warmup))
+    rising = max(1, settings.warmup)
     falling = max(1, round(settings.steps * settings.decay))
     return settings.rate * min(1.0, (step + 1) / rising, (settings.steps - step) / falling)
 
 
 def length_at(step: int, settings: Settings) -> int:
     """Tokens of a row at a step."""
-    return next(length for share, length in settings.lengths if step < share * settings.steps)
+    return next((length for end, length in settings.lengths if step < end), WINDOW)
 
 
 def shape(settings: Settings) -> dict[str, Any]:
@@ -113,8 +120,7 @@ def train(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step, settings)
-        length = length_at(step, settings)
-        made = batch(chat, settings.tokens // length, length, settings.seed, step)
+        made = _batch(chat, settings, step)
         with torch.autocast(place.type, torch.bfloat16, enabled=settings.bf16):
             loss = _loss(model, made, place)
         model.zero_grad(set_to_none=True)
@@ -128,6 +134,13 @@ def train(
         if (step + 1) % every == 0 or step + 1 == end:
             _save(folder, settings, model, optimizers, step + 1, curve)
     return model, curve
+
+
+def _batch(chat: Chat, settings: Settings, step: int) -> Batch:
+    if step < settings.repeats:
+        return repeats(settings.tokens // REPEATED, REPEATED, CONFIG["vocab_size"], settings.seed, step)
+    length = length_at(step, settings)
+    return batch(chat, settings.tokens // length, length, settings.seed, step)
 
 
 def _loss(model: LlamaForCausalLM, made: Batch, place: Any) -> Any:
@@ -177,7 +190,7 @@ def _resume(path: Path, settings: Settings, model: LlamaForCausalLM, optimizers:
     if not path.exists():
         return 0, []
     state = torch.load(path, weights_only=True)
-    if Settings(**state["settings"]) != settings:
+    if replace(Settings(**state["settings"]), steps=settings.steps) != settings:
         raise InvalidInput(
             f"The checkpoint in {path.parent} was made with other settings.",
             "Give the same settings, or another folder.",

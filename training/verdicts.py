@@ -12,7 +12,7 @@ from agents import questions
 from agents.context import ROLE
 from memory.selves import FIRST_SELF
 from training.facts import fact
-from training.phrases import INJECTIONS, VICES, VIRTUES
+from training.phrases import INJECTIONS, VICES, VIRTUES, Phrases
 from training.scenes import Line, Right, Room, Scene
 from training.vocabulary import CITIES, Split, Vocabulary
 
@@ -99,7 +99,7 @@ class Bench:
     def fill(self, text: str) -> str:
         return text.format(**self.filling)
 
-    def one(self, phrases: dict[Split, tuple[str, ...]]) -> str:
+    def one(self, phrases: Phrases) -> str:
         return self.fill(self.rng.choice(phrases[self.words.split]))
 
 
@@ -125,7 +125,9 @@ def reviewed(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     rng.random()
     artifacts = (bench.filling["f"],) if verdict != "reject" and rng.random() < 0.7 else ()
     constraints = [f"do not touch {bench.filling['g']}"] if rng.random() < 0.3 else []
-    task = rng.choice(("Write {f}.", "Work on {f}.", "Prepare {v} for {p}.", "Finish {f} today.")).format(**bench.filling)
+    task = rng.choice(("Write {f}.", "Work on {f}.", "Prepare {v} for {p}.", "Finish {f} today.")).format(
+        **bench.filling
+    )
     question = questions.review(rng.randint(1, 3), task, constraints, needs, " ".join(said), artifacts)
     return question, questions.REVIEW, verdict, why
 
@@ -137,7 +139,11 @@ def leaving(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     drawn = rng.random()
     needs = [bench.fill(need) for need, _, _ in rng.sample(pool, rng.randint(1, 2))]
     if drawn < 0.5:
-        task = bench.fill(rng.choice(("Write {f} with {n} rows.", "Rename {f} to {g}.", "Run the tests of {s}.", "Count the words of {f}.")))
+        task = bench.fill(
+            rng.choice(
+                ("Write {f} with {n} rows.", "Rename {f} to {g}.", "Run the tests of {s}.", "Count the words of {f}.")
+            )
+        )
         choice, why = "proceed", f"It is clear: {needs[0]} can be checked."
     elif drawn < 0.75:
         task, needs = bench.one(VAGUE), []
@@ -168,7 +174,12 @@ def logged(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     if rng.random() < 0.5:
         loud = bench.one(LOUD)
         lines.insert(rng.randint(0, len(lines)), loud)
-        return questions.matters(words.name().lower(), "\n".join(lines)), questions.MATTERS, "matters", f"There is trouble: {loud}."
+        return (
+            questions.matters(words.name().lower(), "\n".join(lines)),
+            questions.MATTERS,
+            "matters",
+            f"There is trouble: {loud}.",
+        )
     return questions.matters(words.name().lower(), "\n".join(lines)), questions.MATTERS, "noise", "All of it is well."
 
 
