@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -30,6 +30,8 @@ from memory.uuid7 import uuid7
 from memory.window import WindowTurn
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from engine.engine import Engine
     from memory.memory import Memory
 
@@ -59,6 +61,11 @@ class Task:
     session: str
     form: Form | None = None
 
+    @property
+    def words(self) -> str:
+        """All that was given with it."""
+        return "\n".join([self.text, *self.constraints, self.context])
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -71,6 +78,18 @@ class Answer:
     report: TurnReport
     flushed: tuple[Flushed, ...]
     """The window was let go before or within this turn."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of memory an agent is shown, and what becomes of its own words."""
+
+    private: bool = False
+    """All that it says is private."""
+    shown: bool = False
+    """It is shown what is private. Anybody else is shown nothing that `withheld` says a word about either, since what
+    it says may leave the house."""
+    withheld: Callable[[str], str] = field(default=lambda _: "")
 
 
 class Room(Protocol):
@@ -92,21 +111,24 @@ class Room(Protocol):
 class Reopening:
     """The room of an agent that keeps no notebook: a full window is opened anew, its turns being packets already."""
 
-    def __init__(self, context: AgentContext) -> None:
+    def __init__(self, context: AgentContext, most: int | None = None) -> None:
+        """`most`: the tokens of the window, where that is fewer than the model allows."""
         self._context = context
+        self._most = most
 
     async def prepare(
         self, engine: Engine, incoming: int, reply: int, report: Callable[[Progress], None]
     ) -> tuple[str, Flushed | None]:
         """As `Room`; OverBudget when the turn does not fit even into an empty window."""
         delta = await self._context.prepare(engine)
+        limit = self._limit(engine)
         wanted = engine.chat.count(delta) + incoming + reply + MARGIN
-        if len(self._context.window.ids) + wanted > engine.info.context_tokens:
+        if len(self._context.window.ids) + wanted > limit:
             await self._context.reopen(engine)
             delta = await self._context.prepare(engine)
-        if len(self._context.window.ids) + incoming + reply + MARGIN > engine.info.context_tokens:
+        if len(self._context.window.ids) + incoming + reply + MARGIN > limit:
             raise OverBudget(
-                f"The task has {incoming:,} tokens; the context of {engine.info.context_tokens:,} has no room for it.",
+                f"The task has {incoming:,} tokens; the context of {limit:,} has no room for it.",
                 "Shorten the task or its context.",
             )
         return delta, None
@@ -115,7 +137,10 @@ class Reopening:
         self, engine: Engine, reply: int, report: Callable[[Progress], None]
     ) -> tuple[bool, Flushed | None]:
         """As `Room`: a turn that goes on cannot let go of what it is about."""
-        return len(self._context.window.ids) + reply + MARGIN <= engine.info.context_tokens, None
+        return len(self._context.window.ids) + reply + MARGIN <= self._limit(engine), None
+
+    def _limit(self, engine: Engine) -> int:
+        return min(engine.info.context_tokens, self._most or engine.info.context_tokens)
 
 
 class Agent:
@@ -129,6 +154,7 @@ class Agent:
         room: Room,
         toolbox: Toolbox,
         limits: TurnLimits,
+        reading: Reading = Reading(),
     ) -> None:
         self.name = context.agent
         self._memory = memory
@@ -137,6 +163,7 @@ class Agent:
         self._room = room
         self._toolbox = toolbox
         self._limits = limits
+        self._reading = reading
         self._lock = anyio.Lock()
         self._sequence = itertools.count(1)
 
@@ -154,9 +181,8 @@ class Agent:
         """
         report(Progress("waiting for the model"))
         sources = await self._nearest(task.text)
-        async with self._lock:
-            # Asked for within the lock: a turn ends on the model that it began with (`resting`).
-            engine = await self._engine(LOADING_S)
+        # Asked for within the lock: a turn ends on the model that it began with (`resting`).
+        async with self._lock, self._thinking() as engine:
             report(Progress("assembling the context"))
             words = asked(task, sources)
             tokens = self._limits.tokens
@@ -191,6 +217,13 @@ class Agent:
         return Answer(turn.text, engine.info.notice, engine.info.name, sources, turn, tuple(flushed))
 
     @asynccontextmanager
+    async def _thinking(self) -> AsyncGenerator[Engine]:
+        """The agent's model, which stays loaded until the block ends."""
+        engine = await self._engine(LOADING_S)
+        with engine.held():
+            yield engine
+
+    @asynccontextmanager
     async def resting(self) -> AsyncGenerator[None]:
         """Waits for the turn that runs and lets none begin until the block ends."""
         async with self._lock:
@@ -198,10 +231,9 @@ class Agent:
 
     async def reread(self) -> None:
         """Computes the stored window for the model that is loaded now, so that the next turn need not."""
-        async with self._lock:
-            if await self._memory.windows.get(self.name) is None:
-                return
-            engine = await self._engine(LOADING_S)
+        if await self._memory.windows.get(self.name) is None:
+            return
+        async with self._lock, self._thinking() as engine:
             await self._context.prepare(engine)
             ids = await self._context.missing(engine)
             if ids:
@@ -209,11 +241,27 @@ class Agent:
                     pass
 
     async def record(
-        self, session: str, kind: Kind, prose: str, origin: str, work_order: UUID | None = None, **metadata: Any
+        self,
+        session: str,
+        kind: Kind,
+        prose: str,
+        origin: str,
+        work_order: UUID | None = None,
+        *,
+        along: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+        **metadata: Any,
     ) -> Packet:
-        """Writes one packet about what happened around this agent (orders, outcomes, reviews, calls)."""
+        """Writes one packet about what happened around this agent (orders, outcomes, reviews, calls); what `along`
+        writes is in the same transaction."""
         packet = self._packet(session, kind, prose, origin, metadata, work_order)
-        await self._memory.packets.write([packet])
+
+        async def work(connection: asyncpg.Connection) -> None:
+            await self._memory.packets.add(connection, [packet])
+            if along is not None:
+                await along(connection)
+
+        await self._memory.database.run(work)
+        self._memory.packets.committed()
         return packet
 
     def _packet(
@@ -235,12 +283,19 @@ class Agent:
             prose=prose,
             origin=origin,
             work_order=work_order,
-            metadata=dict(metadata or {}),
+            metadata={**(metadata or {}), **({"private": True} if self._reading.private else {})},
         )
 
     async def _nearest(self, text: str) -> tuple[Hit, ...]:
-        query = Query(text[:2_000], NEAREST, self.name, min_resonance=MEANT, token_budget=NEAREST_TOKENS)
-        return await self._memory.recall.search(query)
+        reading = self._reading
+        query = Query(
+            *(text[:2_000], NEAREST, self.name),
+            min_resonance=MEANT,
+            token_budget=NEAREST_TOKENS,
+            private=reading.shown,
+        )
+        hits = await self._memory.recall.search(query)
+        return tuple(hit for hit in hits if reading.shown or not reading.withheld(hit.prose))
 
 
 def asked(task: Task, sources: tuple[Hit, ...]) -> str:

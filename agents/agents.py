@@ -64,7 +64,7 @@ class Agents:
 
     def reread(self) -> None:
         """Lets every agent read its window in the background, for a model that was exchanged."""
-        for agent in (self.director, *self.household.awake()):
+        for agent in (self.director, *self.household.following()):
             self.tasks.start_soon(_reread, agent)
 
     @classmethod
@@ -93,13 +93,13 @@ class Agents:
             orders = Orders(memory.database)
             runs = Runs(memory.database, orders)
             outside = Outside(lambda: roster.read(home), home, roots)
-            dispatch = Dispatch(director, jobs, orders, runs, outside)
+            household = Household(memory, engine, toolbox, lambda text: outside.roster().rules.names(text))
+            dispatch = Dispatch(director, household, jobs, orders, runs, outside)
             await dispatch.recover()
-            household = Household(memory, engine, toolbox)
             planner = Planner(memory, director, household, jobs, orders, runs, dispatch, outside, tasks)
             await planner.recover()
             tasks.start_soon(planner.run, name="plans")
-            controller = Controller(director, outside, memory.watching)
+            controller = Controller(memory, director, outside)
             tasks.start_soon(controller.run, name="controller")
             yield cls(director, jobs, orders, runs, dispatch, outside, household, planner, controller, tasks)
             tasks.cancel_scope.cancel()

@@ -16,6 +16,7 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 from agents.fence import shortened
+from agents.following import Mark, Reading
 from agents.hands.claude import INHERITED
 from agents.hands.outcome import HandsFailed
 from agents.hands.process import run
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 SHOWN = 2_000
 """Characters of a finding."""
-MOST_NEW = 1_000_000
-"""Bytes of a log that are read at one look; what is older is passed over."""
+MOST_LINES = 500
+"""Lines of a log that are kept of one look; the others are counted."""
 
 
 class Check(BaseModel):
@@ -74,12 +75,14 @@ class Look:
     wrong: bool | None
     words: str
     unsure: str = ""
-    position: int | None = None
+    mark: Mark | None = None
     """Of a log: how far it was read."""
+    gap: str = ""
+    """Of a log: what could not be read."""
 
 
-async def look(check: Check, outside: Outside, position: int | None) -> Look:
-    """Carries one check out. `position`: how far its log was read before; None begins at its end.
+async def look(check: Check, outside: Outside, mark: Mark | None) -> Look:
+    """Carries one check out. `mark`: how far its log was read before; None begins at its end.
 
     Raises:
         Forbidden: its folder or file lies outside what is allowed.
@@ -89,7 +92,7 @@ async def look(check: Check, outside: Outside, position: int | None) -> Look:
     path = outside.allowed(check.file or check.log, f"file of the check {check.name}")
     if check.file:
         return await anyio.to_thread.run_sync(_age, path, check.older)
-    return await anyio.to_thread.run_sync(_new_lines, check, path, position)
+    return await anyio.to_thread.run_sync(_new_lines, check, path, mark)
 
 
 async def _command(check: Check, folder: Path) -> Look:
@@ -117,21 +120,25 @@ def _age(path: Path, older: float) -> Look:
     return Look(minutes > older, said if minutes > older else f"{path} is as young as it should be")
 
 
-def _new_lines(check: Check, path: Path, position: int | None) -> Look:
+def _new_lines(check: Check, path: Path, mark: Mark | None) -> Look:
+    reading = Reading(path, mark)
+    wrong, unsure = list[str](), list[str]()
+    more = 0
     try:
-        with path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            if position is None:
-                return Look(False, "read from here on", position=end)
-            # A log that is shorter than it was has been begun anew.
-            start = max(position if position <= end else 0, end - MOST_NEW)
-            file.seek(start)
-            read = file.read(end - start)
+        for line in reading.lines():
+            found = wrong if _fits(check.pattern, line) else unsure if _fits(check.unsure, line) else None
+            if found is not None and len(found) < MOST_LINES:
+                found.append(line[:SHOWN])
+            elif found is not None:
+                more += 1
     except OSError as error:
-        return Look(True, f"{path}: {error.strerror}", position=0)
-    whole = read[: read.rfind(b"\n") + 1]
-    lines = whole.decode("utf-8", "replace").splitlines()
-    wrong = [line for line in lines if check.pattern and re.search(check.pattern, line)]
-    unsure = [line for line in lines if check.unsure and line not in wrong and re.search(check.unsure, line)]
+        return Look(True, f"{path}: {error.strerror}", mark=mark or Mark())
+    began = mark is None and "read from here on"
     words, asked = shortened("\n".join(wrong), SHOWN), shortened("\n".join(unsure), SHOWN)
-    return Look(True if wrong else None if unsure else False, words, asked, start + len(whole))
+    if more:
+        words += f"\n[and {more:,} lines more]"
+    return Look(True if wrong else None if unsure else False, began or words, asked, reading.mark, reading.gap)
+
+
+def _fits(pattern: str, line: str) -> bool:
+    return bool(pattern and re.search(pattern, line))

@@ -78,12 +78,13 @@ class Director(Agent):
             except SoulError:
                 return plan
             # All of them, whole: the log of a context's ids and its older files keep what was cut off long ago.
-            for name in [one.name for one in engine.status().contexts]:
-                try:
-                    await engine.drop(name)
-                except Conflict:  # it speaks just now
-                    late = f"What {name} has computed may hold it until it is dropped: soul agents drop {name}"
-                    plan = replace(plan, warnings=(*plan.warnings, late))
+            for one in engine.companions.engines:
+                for name in [context.name for context in one.status().contexts]:
+                    try:
+                        await one.drop(name)
+                    except Conflict:  # it speaks just now
+                        late = f"What {name} has computed may hold it until it is dropped: soul agents drop {name}"
+                        plan = replace(plan, warnings=(*plan.warnings, late))
             await engine.store.forget_others()
             log.info("forgotten", packets=len(plan.packets), corpus=plan.corpus, window_turns=plan.window_turns, by=by)
         return plan
@@ -95,10 +96,17 @@ class Director(Agent):
         )
         return await self._judge(f"review {order.id}", question, questions.REVIEW)
 
-    async def object(self, order: Order, hands: str, instructions: str) -> Judgement:
-        """The critic's word before an order leaves the house: proceed or object. `instructions` make the critic."""
+    async def object(
+        self, order: Order, hands: str, instructions: str, model: Callable[[float], Awaitable[Engine]]
+    ) -> Judgement:
+        """The critic's word before an order leaves the house: proceed or object. `instructions` and `model` make it."""
         question = questions.leaving(hands, order.task, order.constraints, order.acceptance, order.context)
-        return await self._judge(f"critic {order.id}", question, questions.OBJECT, instructions)
+        engine = await model(JUDGING_S)
+        with engine.held():
+            opening = await self._context.opening_ids(engine)
+            if instructions:
+                opening = engine.chat.opening(instructions, [])
+            return await judge(engine, f"critic {order.id}", opening, question, questions.OBJECT)
 
     async def met(self, step: Step, outcome: str) -> Judgement:
         """Whether a step that was done at home is done, or has to be handed on: done or escalate."""
@@ -114,7 +122,7 @@ class Director(Agent):
         question = questions.ratify(proposal.author, current, proposal.content, proposal.reason)
         return await self._judge(f"ratify {proposal.id}", question, questions.RATIFY)
 
-    async def _judge(self, context: str, question: str, options: tuple[str, ...], instructions: str = "") -> Judgement:
+    async def _judge(self, context: str, question: str, options: tuple[str, ...]) -> Judgement:
         engine = await self._engine(JUDGING_S)
-        opening = engine.chat.opening(instructions, []) if instructions else await self._context.opening_ids(engine)
+        opening = await self._context.opening_ids(engine)
         return await judge(engine, context, opening, question, options)

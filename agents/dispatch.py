@@ -28,6 +28,7 @@ from engine.errors import Conflict, SoulError
 
 if TYPE_CHECKING:
     from agents.director import Director
+    from agents.household import Household
     from agents.jobs import Jobs
     from agents.runs import Runs
 
@@ -42,8 +43,11 @@ NOT_REPEATED = (
 class Dispatch:
     """Sends orders out and brings them home."""
 
-    def __init__(self, director: Director, jobs: Jobs, orders: Orders, runs: Runs, outside: Outside) -> None:
+    def __init__(
+        self, director: Director, household: Household, jobs: Jobs, orders: Orders, runs: Runs, outside: Outside
+    ) -> None:
         self._director = director
+        self._household = household
         self._jobs = jobs
         self._orders = orders
         self._runs = runs
@@ -124,7 +128,9 @@ class Dispatch:
     ) -> str | None:
         report(Progress("the critic reads the order"))
         try:
-            judgement = await self._director.object(order, spec.name, self._outside.critic())
+            critic = self._outside.roster().at_home("critic")
+            model = self._household.model(critic)
+            judgement = await self._director.object(order, spec.name, critic.instructions, model)
         except SoulError as error:
             log.info("no critic", order=str(order.id), error=str(error))
             return None

@@ -17,16 +17,17 @@ SKIPPED_SHOWN = 5
 
 
 def card(info: CorpusInfo) -> str:
-    """What the corpus is, how fresh, its main terms, and what was left out."""
+    """What the corpus is, how fresh, its main terms, what was left out, and what may have been misread."""
     lines = _head(info, f"{info.bytes / 1e6:.1f} MB, {_origin(info)}")
     if info.owed:
         lines.append(f"{info.owed} passages are searchable by keyword only; their vectors follow")
     if info.terms:
         lines.append(f"main terms: {', '.join(info.terms)}")
-    if info.skipped:
-        shown = "; ".join(f"{path} ({why})" for path, why in info.skipped[:SKIPPED_SHOWN])
-        more = len(info.skipped) - SKIPPED_SHOWN
-        lines.append(f"skipped {len(info.skipped)}: {shown}" + (f" and {more} more" if more > 0 else ""))
+    for what, files in (("skipped", info.skipped), ("doubtful", info.doubtful)):
+        if files:
+            shown = "; ".join(f"{path} ({why})" for path, why in files[:SKIPPED_SHOWN])
+            more = len(files) - SKIPPED_SHOWN
+            lines.append(f"{what} {len(files)}: {shown}" + (f" and {more} more" if more > 0 else ""))
     return "\n".join(lines)
 
 

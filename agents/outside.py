@@ -14,7 +14,7 @@ from pathlib import Path
 from agents.hands.claude import ClaudeHands, ClaudeLimits
 from agents.hands.outcome import Hands
 from agents.orders import Order
-from agents.roster import ApiSpec, ClaudeSpec, LocalSpec, Roster, Spec
+from agents.roster import ApiSpec, ClaudeSpec, LocalSpec, Roster
 from engine.errors import Forbidden, InvalidInput, NotFound
 
 FOLDER = "folder:"
@@ -35,11 +35,6 @@ class Outside:
         if isinstance(found, LocalSpec):
             raise InvalidInput(f"{name} runs at home, not as Hands.", "Send it a task, or change `runs_on`.")
         return found
-
-    def critic(self) -> str:
-        """The critic's own instructions; "" where agents.toml has none."""
-        found: Spec | None = self.roster().of_role("critic")
-        return found.instructions if found else ""
 
     def folder(self, spec: ClaudeSpec | ApiSpec, order: Order) -> Path | None:
         """The folder of this order with links resolved; None for Hands that have none.

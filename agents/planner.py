@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 import anyio
@@ -101,17 +101,19 @@ class Planner:
             Unavailable: no model, or no database.
         """
         task = Task(goal, tuple(constraints), context, client, session, FORM)
-        answer = await self._household.agent(spec).answer(task, report)
-        drafts = drawn(answer.text)
         rules = self._outside.roster().rules
-        decisions = placed(rules, drafts, constraints, context, self._usd())
+        private = bool(rules.names(task.words))
+        answer = await self._household.agent(spec, private).answer(task, report)
+        drafts = drawn(answer.text)
+        decisions = placed(rules, drafts, goal, constraints, context, self._usd())
         author = f"{spec.name} ({answer.model})"
         plan = await self.plans.add(
             goal, constraints, context, client, session, author, not answer.notice, drafts, decisions
         )
         steps = "\n".join(f"{number}. {draft.task}" for number, draft in enumerate(drafts, 1))
         kind = "answer" if plan.trained else "event"  # what means nothing is not recalled
-        await self._director.record(session, kind, f"A plan for {goal}:\n{steps}", spec.name, plan=str(plan.id))
+        about: dict[str, Any] = {"plan": str(plan.id), **({"private": True} if private else {})}
+        await self._director.record(session, kind, f"A plan for {goal}:\n{steps}", spec.name, **about)
         if plan.trained and not rules.ask:
             plan = await self.plans.approve(plan.id)
             await self.see_through(plan.id)
@@ -121,7 +123,7 @@ class Planner:
         """Puts a person's steps into a plan that has not begun; the rules place them as they place a model's."""
         plan = await self.plans.get(id)
         rules = self._outside.roster().rules
-        decisions = placed(rules, drafts, plan.constraints, plan.context, self._usd())
+        decisions = placed(rules, drafts, plan.goal, plan.constraints, plan.context, self._usd())
         return await self.plans.redraw(id, drafts, decisions)
 
     # -- a person's word
@@ -247,10 +249,13 @@ class Planner:
     # -- at home
 
     async def _at_home(self, plan: Plan, step: Step) -> None:
+        private = await self._private(plan, step)
+        if private and not step.private:
+            await self.plans.keep(step, private, True)
         roster = self._outside.roster()
         try:
             spec = roster.at_home(step.role)
-            agent = self._household.agent(spec)
+            agent = self._household.agent(spec, bool(private))
         except SoulError as error:
             await self.plans.give_up(step, str(error))
             return
@@ -308,7 +313,7 @@ class Planner:
             if step.rule.startswith("escalated"):
                 await self.plans.give_up(step, f"not handed on: {refusal}")
             else:
-                await self.plans.keep(step, refusal)
+                await self.plans.keep(step, refusal, bool(await self._private(plan, step)))
             return
         id = await self.plans.send(step)
         if id is not None:
@@ -365,16 +370,26 @@ class Planner:
                 parts.append(f"Outcome of step {one.number}, {one.task}\n{one.outcome[:OUTCOME_CHARACTERS]}")
         return "\n\n".join(parts)
 
-    async def _refusal(self, plan: Plan, step: Step) -> str:
-        """Why the step must not go out now, by all that the Hands would read; "" where it may."""
+    async def _private(self, plan: Plan, step: Step) -> str:
+        """Why the step is private, by all that whoever does it reads now; "" where it is not."""
         if step.private:
             return step.rule
+        for one in await self.plans.steps(plan.id):
+            if one.number in step.after and one.private:
+                return f"private: it builds on step {one.number}, which is"
         words = "\n".join([step.task, step.acceptance, *plan.constraints, await self._material(plan, step)])
+        named = self._outside.roster().rules.names(words)
+        return f"private: it names {named!r}" if named else ""
+
+    async def _refusal(self, plan: Plan, step: Step) -> str:
+        """Why the step must not go out now; "" where it may."""
+        if private := await self._private(plan, step):
+            return private
         spent = 0.0
         for one in await self.plans.steps(plan.id):
             if one.work_order is not None:
                 spent += sum(run.usd for run in await self._runs.of_order(one.work_order))
-        return self._outside.roster().rules.leaves(words, spent + self._usd())
+        return self._outside.roster().rules.costs(spent + self._usd())
 
     def _usd(self) -> float:
         """The most that one order to the Hands of the rules may cost."""

@@ -71,15 +71,21 @@ def written(text: str) -> tuple[Draft, ...]:
 
 
 def placed(
-    rules: Rules, drafts: Sequence[Draft], constraints: Sequence[str], context: str, usd: float
+    rules: Rules, drafts: Sequence[Draft], goal: str, constraints: Sequence[str], context: str, usd: float
 ) -> list[Decision]:
-    """Where each step is done, by the rules; `usd` is what one order costs at most."""
+    """Where each step is done, by the rules; `usd` is what one order costs at most.
+
+    A plan for something private was drawn by somebody who may have read more of it, so that all of its steps are.
+    """
+    named = rules.names("\n".join([goal, *constraints, context]))
     decisions: list[Decision] = []
     spent = 0.0
     for draft in drafts:
         private = [number for number, one in enumerate(decisions, 1) if one.private]
         words = "\n".join([draft.task, draft.acceptance, *constraints, context])
         decision = decide(rules, words, draft.needs, draft.after, private, spent + usd)
+        if named and not decision.private:
+            decision = Decision("home", f"private: the goal or its material names {named!r}", True)
         spent += usd if decision.place == "hands" else 0.0
         decisions.append(decision)
     return decisions

@@ -295,13 +295,14 @@ class Plans:
         await self._database.execute(self.SEND, step.plan, step.number, uuid7())
         return await self._database.fetchval(self.ORDERED, step.plan, step.number)
 
-    HOME = "UPDATE plan_steps SET place = 'home', rule = $3 WHERE plan = $1 AND number = $2 AND state = 'waiting'"
+    HOME = """UPDATE plan_steps SET place = 'home', rule = $3, private = private OR $4
+              WHERE plan = $1 AND number = $2 AND state = 'waiting'"""
     RETURN = """UPDATE plan_steps SET state = $3, outcome = $4, why = $5
                 WHERE plan = $1 AND number = $2 AND state = $6"""
 
-    async def keep(self, step: Step, rule: str) -> None:
-        """A step that was to go out stays at home."""
-        await self._database.execute(self.HOME, step.plan, step.number, rule)
+    async def keep(self, step: Step, rule: str, private: bool) -> None:
+        """A waiting step stays at home; one that is `private` is so for good, and what builds on it, too."""
+        await self._database.execute(self.HOME, step.plan, step.number, rule, private)
 
     async def returned(self, step: Step, done: bool, outcome: str, why: str) -> None:
         """What was out has come to its end, as its order has."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, Validati
 from agents.checks import Check
 from agents.rules import Rules
 from engine.errors import InvalidInput, NotFound
+from engine.kv.form import KvChoice
 
 FILE = "agents.toml"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -27,6 +28,8 @@ RESERVED = ("hands", "person", "soul", RULES)
 Role = Literal["director", "architect", "builder", "controller", "critic", "majordomo"]
 Texts = Annotated[tuple[str, ...], Strict(False)]
 
+OF_THE_HOUSE = {"model": "model", "context": "context_tokens", "kv_format": "kv_format"}
+"""Keys of a local agent that the Director has elsewhere, and where."""
 CLAUDE_TOOLS = ("Read", "Glob", "Grep", "Edit", "Write", "NotebookEdit", "WebFetch", "WebSearch")
 
 
@@ -41,10 +44,15 @@ class _Spec(BaseModel):
 
 
 class LocalSpec(_Spec):
-    """An agent on the loaded model: a context and a KV cache of its own."""
+    """An agent at home: a context and a KV cache of its own, on the Director's model or another one."""
 
     runs_on: Literal["mlx"] = "mlx"
     model: str = ""
+    """A folder, a hub name, or the name of one that is loaded; the Director's where it is left out."""
+    context: Annotated[int, Field(ge=512, le=10_000_000)] | None = None
+    """Most tokens of its window, where that is to be fewer than the model and the memory allow."""
+    kv_format: KvChoice | None = None
+    """How its cache is kept; as the Director's where it is left out."""
     tools: Texts = ("recall",)
     steps: Annotated[int, Field(ge=1, le=50)] = 6
     tokens: Annotated[int, Field(ge=16, le=32_768)] = 768
@@ -195,6 +203,13 @@ def _check(spec: Spec, text: str, path: Path) -> None:
             f"{path}, line {_line(text, spec.name, 'instructions')}: the Director's instructions are its self.",
             "Propose a new self instead (`rewrite_self`), and leave this out.",
         )
+    if spec.name == "director" and isinstance(spec, LocalSpec):
+        for key, setting in OF_THE_HOUSE.items():
+            if getattr(spec, key):
+                raise InvalidInput(
+                    f"{path}, line {_line(text, spec.name, key)}: the Director's `{key}` is a setting of the house.",
+                    f"Set `{setting}` in config.toml, and leave this out.",
+                )
     if isinstance(spec, LocalSpec) and spec.checks and spec.name != "controller":
         raise InvalidInput(
             f"{path}, line {_line(text, spec.name, 'checks')}: only [controller] has checks.", "Move them there."

@@ -43,10 +43,8 @@ class Rules(BaseModel):
         """Which of the private words or paths stands in `text`; "" when none does."""
         return next((one for one in self.private if _stands(one, text)), "")
 
-    def leaves(self, text: str, usd: float) -> str:
-        """Why `text` must not leave the house, or ""; `usd`: what the Hands would have cost then."""
-        if named := self.names(text):
-            return f"private: it names {named!r}"
+    def costs(self, usd: float) -> str:
+        """Why the Hands cannot be had, or ""; `usd`: what they would have cost then."""
         if usd > self.usd:
             return f"cost: {usd:.2f} US dollars are more than the {self.usd:.2f} of a plan"
         return ""
@@ -83,7 +81,7 @@ def decide(
         out = f"size: {len(words):,} characters are more than {rules.characters:,}"
     if not out:
         return Decision("home", "home: nothing in it needs the Hands", False)
-    if refusal := rules.leaves(words, usd):
+    if refusal := rules.costs(usd):
         return Decision("home", refusal, False)
     return Decision("hands", out, False)
 

@@ -51,8 +51,17 @@ tokens = 4096
 """
 
 
-def table(name: str, role: Role, runs_on: str, folder: str = "", model: str = "", base_url: str = "") -> str:
-    """The text of a new table."""
+def table(
+    name: str,
+    role: Role,
+    runs_on: str,
+    folder: str = "",
+    model: str = "",
+    base_url: str = "",
+    context: int | None = None,
+    kv_format: str = "",
+) -> str:
+    """The text of a new table. At home, model, context and form are the Director's where none is given."""
     if runs_on == "claude":
         body = CLAUDE.format(folder=_quoted(folder))
     elif runs_on == "api":
@@ -63,6 +72,13 @@ def table(name: str, role: Role, runs_on: str, folder: str = "", model: str = ""
         )
     else:
         body = _LOCAL.format(role=role, tools=_TOOLS.get(role, '["recall"]'))
+        body += (
+            f'model = "{_quoted(model)}"\n'
+            if model
+            else '# model = ""  # a folder or hub name; default: the Director\'s\n'
+        )
+        body += f"context = {context}\n" if context else "# context = 8192  # most tokens of its window\n"
+        body += f'kv_format = "{kv_format}"\n' if kv_format else '# kv_format = "k8v4"  # or "q8", "exact"\n'
         body += f'instructions = """\n{INSTRUCTIONS[role]}"""\n'
     return f"[{name}]\n" + body.replace('role = "builder"', f'role = "{role}"')
 

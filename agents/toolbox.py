@@ -8,36 +8,40 @@ from typing import Any
 
 from engine.errors import InvalidInput, SoulError
 
+READING = ("recall",)
+"""Those that only read; what others write, somebody else reads."""
+
 
 @dataclass(frozen=True)
 class AgentTool:
     """One callable tool.
 
-    `schema` is the JSON schema of the arguments; `call` takes them and the agent's name, and returns the tool's text or
-    raises a SoulError.
+    `schema` is the JSON schema of the arguments; `call` takes them, the agent's name and whether it is shown what
+    is private, and returns the tool's text or raises a SoulError.
     """
 
     name: str
     description: str
     schema: Mapping[str, Any]
-    call: Callable[[dict[str, Any], str], Awaitable[str]]
+    call: Callable[[dict[str, Any], str, bool], Awaitable[str]]
 
 
 class Toolbox:
-    """The tools of one agent, by name."""
+    """The tools of one agent, by name. `private`: it is shown what must not leave the house."""
 
-    def __init__(self, tools: Sequence[AgentTool] = (), agent: str = "director") -> None:
+    def __init__(self, tools: Sequence[AgentTool] = (), agent: str = "director", private: bool = False) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._agent = agent
+        self._private = private
 
-    def of(self, agent: str, names: Sequence[str]) -> Toolbox:
+    def of(self, agent: str, names: Sequence[str], private: bool = False) -> Toolbox:
         """The named tools in the hands of another agent; InvalidInput for one that there is not."""
         for name in names:
             if name not in self._tools:
                 raise InvalidInput(
                     f"The agent {agent} asks for a tool {name!r}.", f"In agents.toml use: {', '.join(self._tools)}."
                 )
-        return Toolbox([self._tools[name] for name in names], agent)
+        return Toolbox([self._tools[name] for name in names], agent, private)
 
     @property
     def functions(self) -> list[dict[str, Any]]:
@@ -56,6 +60,6 @@ class Toolbox:
         if tool is None:
             return f"There is no tool {name!r}. Tools: {', '.join(self._tools) or 'none'}.", False
         try:
-            return await tool.call(arguments, self._agent), True
+            return await tool.call(arguments, self._agent, self._private), True
         except SoulError as error:
             return str(error), False

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import evolving
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.exceptions import MCPError
@@ -88,9 +89,12 @@ def sources(answer: str) -> list[str]:
     return re.findall(r"^\d+\. \[([^\]]+)\]", answer, re.MULTILINE)
 
 
-def first_token(answer: str) -> str:
-    """Seconds to the first token, as the answer's last line says."""
-    return (re.findall(r"first token after ([\d.]+) s", answer) or ["?"])[0]
+def first_token(answer: str) -> tuple[int, str]:
+    """(tokens that were there already, the time to the first token and how many were computed for it, in words)."""
+    found = re.findall(r"([\d,]+) tokens read and ([\d,]+) cached", answer)[0]
+    read, cached = (int(one.replace(",", "")) for one in found)
+    seconds = (re.findall(r"first token after ([\d.]+) s", answer) or ["?"])[0]
+    return cached, f"first token after {seconds} s and {read - cached:,} tokens"
 
 
 def clip(words: str, length: int = 64) -> str:
@@ -138,7 +142,7 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
     )
     console.print(f"    {clip(answer, 200)}", style="dim", markup=False)
     demo.check(len(heard) >= 3, "tokens arrive as progress")
-    cold = first_token(answer)
+    _, cold = first_token(answer)
 
     order, seconds = await call(
         client,
@@ -175,7 +179,7 @@ async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict
     """What was answered before the kill must be there."""
     answer, seconds = await call(client, "recall", query="Count the Python files of the engine", k=5, kind="order")
     demo.note("recall after the kill", clip(", ".join(sources(answer))), seconds)
-    demo.check(kept["order"] is not None and "Count the Python files" in answer, "the work order is remembered")
+    demo.check("Count the Python files" in answer, "the work order is remembered")
     started = time.monotonic()
     notebook = (await client.read_resource("soul://notebook")).contents[0].text  # type: ignore[union-attr]
     self_now = (await client.read_resource("soul://self")).contents[0].text  # type: ignore[union-attr]
@@ -188,13 +192,12 @@ async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict
     demo.check(survey["memory"]["mounted"] == ["code"], "the mount is there")
 
     answer, seconds = await call(client, "invoke_agent", task="And where is that written?", wait_s=120)
-    cached = int((re.findall(r"([\d,]+) cached", answer) or ["0"])[0].replace(",", ""))
+    cached, resumed = first_token(answer)
     found = json.loads(demo.soul("agents", "--json"))
     kb = sum(one["disk_bytes"] for one in found["agents"]) / 1e3
     demo.note(
         "the Director goes on from disk",
-        f"{cached:,} tokens not read again, {kb:,.0f} kB on disk; first token {first_token(answer)} s "
-        f"with a new task to read ({kept['first_token']} s cold)",
+        f"{cached:,} tokens not read again, {kb:,.0f} kB on disk; {resumed} (cold: {kept['first_token']})",
         seconds,
     )
     demo.check(cached > 0, "the Director's context outlived the kill")
@@ -294,6 +297,10 @@ def main() -> int:
             anyio.run(run, demo)
         finally:
             subprocess.run([SOUL, "stop"], env=demo.environment, capture_output=True, timeout=60, check=False)
+        learned = Demo(Path(folder) / "learning")
+        evolving.shown(learned)
+        demo.rows += learned.rows
+        demo.failed += learned.failed
         total = time.monotonic() - started
     table = Table(title="What the demo did", title_justify="left")
     table.add_column("step")

@@ -6,7 +6,7 @@ middle of an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from engine.budget import GB, Zone, usable, zone
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 class Admission:
     """The limits of one loaded model on this machine."""
 
-    def __init__(self, info: ModelInfo, memory_bytes: int, token_bytes: int) -> None:
+    def __init__(
+        self, info: ModelInfo, memory_bytes: int, token_bytes: int, beside: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`beside`: bytes that other models and their caches hold."""
         self._info = info
         self.memory_bytes = memory_bytes
         self._token_bytes = token_bytes
+        self._beside = beside
 
     @property
     def limit_bytes(self) -> int:
@@ -31,8 +35,8 @@ class Admission:
         return usable(self.memory_bytes)
 
     def zone(self, kv_bytes: int) -> Zone:
-        """Where the weights and this much cache stand."""
-        return zone(self._info.bytes + kv_bytes, self.memory_bytes)
+        """Where the weights and this much cache stand, with what other models hold."""
+        return zone(self._info.bytes + kv_bytes + self._beside(), self.memory_bytes)
 
     def ids(self, ids: Sequence[int]) -> None:
         """Raises InvalidInput for ids that are not of this model's vocabulary."""
@@ -53,15 +57,23 @@ class Admission:
                 "Shorten the request, or flush the window; a higher `context_tokens` helps where the model allows it.",
             )
 
+    def over(self, tokens: int, others: Iterable[Context]) -> int:
+        """Bytes beyond the red line with `tokens` of context, even without the caches of the others that are idle."""
+        busy = sum(context.kv_bytes for context in others if context.busy)
+        return self._info.bytes + self._needed(tokens) + busy + self._beside() - self.limit_bytes
+
+    def _needed(self, tokens: int) -> int:
+        return min(tokens, self._info.context_tokens) * self._token_bytes
+
     def room(self, tokens: int, others: Iterable[Context]) -> list[Context]:
         """Which of the other contexts must give their caches up, longest unused first, so that `tokens` fit.
 
         Raises OverBudget, with the figures, when they do not fit beside those that are running.
         """
-        needed = min(tokens, self._info.context_tokens) * self._token_bytes
+        needed, beside = self._needed(tokens), self._beside()
         held = {context: context.kv_bytes for context in sorted(others, key=lambda context: context.used)}
         freed: list[Context] = []
-        over = self._info.bytes + needed + sum(held.values()) - self.limit_bytes
+        over = self._info.bytes + needed + sum(held.values()) + beside - self.limit_bytes
         for context in list(held):
             if over <= 0:
                 break
@@ -71,8 +83,8 @@ class Admission:
         if over > 0:
             raise OverBudget(
                 f"{tokens} tokens of context need {needed / GB:.2f} GB beside {self._info.bytes / GB:.2f} GB of "
-                f"weights and {sum(held.values()) / GB:.2f} GB of running contexts; {self.limit_bytes / GB:.2f} GB "
-                "are usable.",
+                f"weights, {sum(held.values()) / GB:.2f} GB of running contexts and {beside / GB:.2f} GB of other "
+                f"models; {self.limit_bytes / GB:.2f} GB are usable.",
                 "Wait for the running answers, shorten the request, or lower `context_tokens`.",
             )
         return freed

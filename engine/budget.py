@@ -109,18 +109,20 @@ class Budget:
     shape: Shape
     weight_bytes: int
     memory_bytes: int
+    taken_bytes: int = 0
+    """What other models hold."""
 
     @classmethod
-    def of(cls, folder: Path, memory_bytes: int | None = None, *, float32: bool = False) -> Budget:
+    def of(cls, folder: Path, memory_bytes: int | None = None, *, float32: bool = False, taken: int = 0) -> Budget:
         """Reads a model folder. `float32`: the weights are computed (and so held) in float32, as on a CPU."""
         shape = Shape.of(read_config(folder))
         weights = weight_bytes(folder, float32=float32) or shape.estimated_bytes()
-        return cls(shape, weights, memory_bytes if memory_bytes is not None else machine_memory())
+        return cls(shape, weights, memory_bytes if memory_bytes is not None else machine_memory(), taken)
 
     @property
     def usable_bytes(self) -> int:
-        """The red line: what is left of the memory when the OS has its share."""
-        return usable(self.memory_bytes)
+        """The red line: what is left of the memory when the OS and other models have their share."""
+        return max(0, usable(self.memory_bytes) - self.taken_bytes)
 
     def needed(self, tokens: int = 0, kv: KvFormat = "fp16") -> int:
         """Bytes of weights, working room and `tokens` of context together."""
@@ -128,7 +130,7 @@ class Budget:
 
     def zone(self, tokens: int = 0, kv: KvFormat = "fp16") -> Zone:
         """Green, yellow or red with `tokens` of context in all agents together."""
-        return zone(self.needed(tokens, kv), self.memory_bytes)
+        return zone(self.needed(tokens, kv) + self.taken_bytes, self.memory_bytes)
 
     def fitting_tokens(self, kv: KvFormat = "fp16", *, up_to: Zone = "yellow") -> int:
         """How many tokens of context fit, in all agents together, before `up_to` is left; 0 when none do."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -36,8 +37,13 @@ class Run(Protocol):
     def phase(self) -> Literal["prefill", "decode"]: ...
 
     @property
+    def model(self) -> object:
+        """What it computes with."""
+        ...
+
+    @property
     def joins(self) -> bool:
-        """Whether its next step can be computed in one pass with that of other runs that say so too."""
+        """Whether its next step can be computed in one pass with that of others of its model that say so too."""
         ...
 
     def step(self) -> bool:
@@ -150,11 +156,14 @@ class ComputeThread:
 
     def _round(self) -> None:
         """One token for each that decodes, in one pass where they can, and one chunk for the first that prefills."""
-        together = [run for run in self._running if run.joins]
-        if len(together) > 1:
-            self._step_together(together)
-        else:
-            together = []
+        joining: defaultdict[int, list[Run]] = defaultdict(list)
+        for run in self._running:
+            if run.joins:
+                joining[id(run.model)].append(run)
+        together = [run for runs in joining.values() if len(runs) > 1 for run in runs]
+        for runs in joining.values():
+            if len(runs) > 1:
+                self._step_together(runs)
         prefilled = False
         for run in tuple(self._running):
             if run in together:

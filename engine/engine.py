@@ -7,35 +7,31 @@ ids and get ids, text and numbers. Importing this module imports no MLX.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
-import structlog
 
 from engine.admission import Admission
+from engine.companions import Companions
 from engine.compute import ComputeThread
 from engine.config import EngineConfig
 from engine.ending import Ending, in_words
 from engine.errors import Conflict, InvalidInput, NotFound
 from engine.events import ContextStatus, EngineStatus, Event, Finished, ModelInfo, Prefill, Token
 from engine.hot import HotSet
-from engine.opening import Report, find_model, form_of
+from engine.opening import Report, find_model
 from engine.sampling import Sampling
 
 if TYPE_CHECKING:
     from engine.chat import Chat
     from engine.contexts import Context
-    from engine.kv.families import Family
     from engine.kv.store import Store
     from engine.models import Loaded
     from engine.runs import Generation, Model
 
 __all__ = ["Engine", "EngineConfig", "EngineStatus", "Event", "Finished", "ModelInfo", "Prefill", "Sampling", "Token"]
-
-log = structlog.get_logger()
 
 
 class Engine:
@@ -46,12 +42,12 @@ class Engine:
         compute: ComputeThread,
         loaded: Loaded,
         chat: Chat,
-        family: Family,
         store: Store,
         config: EngineConfig,
-        blas: str,
-        device: str,
+        companions: Companions,
     ) -> None:
+        """Runs on the compute thread."""
+        from engine.backend import BLAS, device
         from engine.runs import Model
 
         self.info: ModelInfo = loaded.info
@@ -64,19 +60,26 @@ class Engine:
             stop_ids=chat.stop_ids,
             context_tokens=loaded.info.context_tokens,
             chunk=config.prefill_chunk,
-            family=family,
+            family=store.family,
         )
-        self._admission = Admission(loaded.info, loaded.memory_bytes, family.token_bytes(loaded.info))
+        self.companions = companions
+        """This engine and those of other models and forms, which share its thread and its memory."""
+        self._admission = Admission(
+            loaded.info,
+            loaded.memory_bytes,
+            store.family.token_bytes(loaded.info),
+            lambda: companions.beside(self),
+        )
         self.store: Store = store
         """The contexts on disk."""
         self._contexts: dict[str, Context] = store.contexts
-        self._hot = HotSet(compute, store, self._admission, config)
+        self._hot = HotSet(compute, store, self._admission, config, lambda over: companions.make_way(self, over))
         self._generations: dict[str, Generation] = {}
-        self._requests = 0
+        self._holders = 0
         self._prefill_rate: float | None = None
         self._decode_rate: float | None = None
-        self._blas = blas
-        self._device = device
+        self._blas = BLAS.name
+        self._device = device()
 
     @classmethod
     @asynccontextmanager
@@ -100,46 +103,16 @@ class Engine:
         compute.start()
         try:
             folder = await find_model(config, told)
-            engine = await compute.call(lambda: cls._load(compute, config, folder, told))
-            await engine.store.open()
+            engine = await Companions(compute, config).first(folder, told)
             try:
                 yield engine
             finally:
                 await compute.stop()
-                await engine.store.close()
+                # Last, since the others write through its threads.
+                for one in reversed(engine.companions.engines):
+                    await one.store.close()
         finally:
             await compute.stop()
-
-    @classmethod
-    def _load(cls, compute: ComputeThread, config: EngineConfig, folder: Path, report: Report) -> Engine:
-        """Runs on the compute thread, which thereby imports MLX."""
-        report("loading weights", None)
-        from engine.backend import BLAS, device
-        from engine.chat import Chat
-        from engine.kv.families import family_of
-        from engine.kv.store import Store
-        from engine.models import load
-
-        loaded = load(
-            folder,
-            adapter=config.adapter,
-            context_tokens=config.context_tokens,
-            memory_bytes=config.memory_bytes,
-            known_hashes=config.home / "models" / ".hashes.json",
-            report=report,
-            kv=config.kv_format or "k8v4",
-        )
-        family = family_of(loaded.network, form_of(config.kv_format, loaded.info.head_dim))
-        log.info("kv_strategy", strategy=family.strategy, joint=family.joint)
-        chat = Chat(loaded.tokenizer, loaded.info.name)
-        store = Store(
-            compute,
-            config.home / "kv" if config.persist else None,
-            loaded.info.fingerprint,
-            family,
-            config.kv_disk_bytes,
-        )
-        return cls(compute, loaded, chat, family, store, config, BLAS.name, device())
 
     async def start(self, context: str, ids: Sequence[int], *, lasting: bool = True) -> None:
         """Declares that the context's truth is `ids`. Computes nothing; keeps what is computed of a common start.
@@ -313,6 +286,51 @@ class Engine:
             raise in_words(ending.error)
         return weights
 
+    # -- beside other engines
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """While somebody goes on with it from one request to the next, it is not unloaded."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody holds it and no request runs."""
+        return not self._holders and not any(one.busy for one in self._contexts.values())
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of all caches in memory."""
+        return sum(one.kv_bytes for one in tuple(self._contexts.values()))
+
+    def cold_able(self) -> list[Context]:
+        """Contexts whose caches can be freed now; their ids stay, and what was saved is loaded again."""
+        return [one for one in self._contexts.values() if one.cache is not None and not one.busy]
+
+    async def cool(self, context: Context) -> int:
+        """Frees the cache of such a context; its bytes, 0 where it is at work again."""
+        return await self._hot.cool(context)
+
+    async def leave(self) -> None:
+        """Lets go of the model when all that was computed is on disk. Nobody may use this engine afterwards."""
+        for context in self._contexts.values():
+            if context.journal is not None:
+                await self.store.settled(context)
+        await self.store.close()
+        await self._compute.call(self._let_go)
+
+    def _let_go(self) -> None:
+        from engine.backend import mx
+
+        for context in self._contexts.values():
+            context.drop_cache()
+        del self._model
+        mx.clear_cache()
+
     def status(self) -> EngineStatus:
         """Where the engine stands now; cheap, and safe while requests run."""
         contexts = tuple(self._status_of(found) for found in tuple(self._contexts.values()))
@@ -368,6 +386,5 @@ class Engine:
         return found
 
     def _take(self, found: Context) -> None:
-        self._requests += 1
-        found.used = self._requests
+        found.used = self.companions.tick()
         found.busy = True

@@ -6,7 +6,7 @@ loader thread, or shares the blocks of a hot one that begins alike; the others' 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,13 +27,22 @@ log = structlog.get_logger()
 class HotSet:
     """The contexts in memory, within the budget and the limits of the configuration."""
 
-    def __init__(self, compute: ComputeThread, store: Store, admission: Admission, config: EngineConfig) -> None:
+    def __init__(
+        self,
+        compute: ComputeThread,
+        store: Store,
+        admission: Admission,
+        config: EngineConfig,
+        make_way: Callable[[int], Awaitable[None]],
+    ) -> None:
+        """`make_way` frees that many bytes of what other models hold, as far as it can."""
         self._compute = compute
         self._store = store
         self._admission = admission
         self._contexts: dict[str, Context] = store.contexts
         self._count = config.hot_contexts
         self._bytes = config.hot_bytes
+        self._make_way = make_way
 
     async def change(self, found: Context, change: Callable[[], None]) -> None:
         """Changes an idle context on the compute thread; whoever wants it meanwhile waits for the end of the change."""
@@ -50,10 +59,19 @@ class HotSet:
     async def make_room(self, found: Context, tokens: int) -> None:
         """Frees caches of idle contexts until this one's fits; their ids stay, and are computed again when needed."""
         others = [context for context in self._contexts.values() if context is not found]
+        if (over := self._admission.over(tokens, others)) > 0:
+            await self._make_way(over)
         for context in [*self._admission.room(tokens, others), *self._surplus(found)]:
-            if not context.busy and context.cache is not None:
-                log.info("cache_freed", context=context.name, bytes=context.kv_bytes)
-                await self.change(context, context.drop_cache)
+            await self.cool(context)
+
+    async def cool(self, context: Context) -> int:
+        """Frees the cache of an idle context; its bytes, 0 where it is not idle any more."""
+        freed = context.kv_bytes
+        if context.busy or context.cache is None:
+            return 0
+        log.info("cache_freed", context=context.name, bytes=freed)
+        await self.change(context, context.drop_cache)
+        return freed
 
     def _surplus(self, found: Context) -> list[Context]:
         """Idle contexts beyond those that may stay in memory beside `found`, longest unused first.

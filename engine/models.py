@@ -83,11 +83,13 @@ def load(
     adapter: Path | None = None,
     context_tokens: int | None = None,
     memory_bytes: int | None = None,
+    taken: int = 0,
     known_hashes: Path | None = None,
     kv: KvChoice = "exact",
     report: Callable[[str, float | None], None],
 ) -> Loaded:
-    """Loads weights and tokenizer. Runs on the compute thread, for seconds to minutes.
+    """Loads weights and tokenizer, beside `taken` bytes of other models. Runs on the compute thread, for seconds to
+    minutes.
 
     Raises:
         InvalidInput: the folder, its architecture or the adapter cannot be loaded.
@@ -107,8 +109,8 @@ def load(
     check_folder(folder)
     mine = _own_notes(folder)
     name = str(mine.get("name") or _name(folder))
-    budget = Budget.of(folder, memory_bytes, float32=on_cpu())
-    kept: KvFormat = kv if kv != "exact" else "fp32" if on_cpu() else "fp16"
+    budget = Budget.of(folder, memory_bytes, float32=on_cpu(), taken=taken)
+    kept = kept_as(kv)
     budget.admit(kept, least_tokens=min(LEAST_TOKENS, budget.shape.context_tokens), name=name)
     context = context_length(budget, context_tokens, budget.fitting_tokens(kept))
 
@@ -158,6 +160,15 @@ def load(
     )
     log.info("model_loaded", name=name, parameters=info.parameters, bytes=info.bytes, context=context)
     return Loaded(network, tokenizer, config, info, budget.memory_bytes)
+
+
+def kept_as(kv: KvChoice | None) -> KvFormat:
+    """The format by which the budget counts caches that are kept so."""
+    from engine.backend import on_cpu
+
+    if kv is None or kv == "k8v4":
+        return "k8v4"
+    return "q8" if kv == "q8" else "fp32" if on_cpu() else "fp16"
 
 
 def context_length(budget: Budget, wish: int | None, fitting: int) -> int:

@@ -109,6 +109,19 @@ def names(home: Path) -> tuple[str, ...]:
     return tuple(path.name for path in sorted(found, key=lambda path: ((path / MANIFEST).stat().st_mtime_ns, path)))
 
 
+def manifest_of(home: Path, name: str) -> dict[str, Any]:
+    """Where a kept adapter came from."""
+    return read_json(folder_of(home, name) / MANIFEST)
+
+
+def to_merge(home: Path) -> tuple[str, ...]:
+    """The kept adapters that a merge takes: without joined ones, whose parts are there themselves, and without dreams
+    that a later one goes on with, since it holds them."""
+    said = {name: manifest_of(home, name) for name in names(home)}
+    over = {manifest.get("continues") for manifest in said.values()}
+    return tuple(name for name, manifest in said.items() if name not in over and manifest.get("from") != "joined")
+
+
 def load(folder: Path) -> Adapter:
     """An adapter in mlx_lm's form.
 

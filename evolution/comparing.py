@@ -33,7 +33,7 @@ def layers(home: Path, one: int, other: int) -> dict[str, float]:
         raise InvalidInput("The anchor does not differ from itself.", "Name a generation.")
     if len({made.anchor for made in named}) > 1:
         raise Conflict("These generations stand on different anchors.", "Compare two of one anchor.")
-    sides = [_plastic(generations, home, number, named[0].anchor) for number in (one, other)]
+    sides = [plastic_places(home, number, named[0].anchor) for number in (one, other)]
     squares: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for name in sides[0].keys() | sides[1].keys():
         if name in sides[0] and name in sides[1]:
@@ -46,9 +46,10 @@ def layers(home: Path, one: int, other: int) -> dict[str, float]:
     return {_title(name): found[name] for name in sorted(found, key=_order)}
 
 
-def _plastic(generations: Generations, home: Path, number: int, anchor: str) -> dict[str, Place]:
+def plastic_places(home: Path, number: int, anchor: str) -> dict[str, Place]:
+    """Where the tensors of a generation, or of the anchor it stands on, lie. Raises Conflict where that is gone."""
     if number:
-        return tensors.places(generations.folder(number) / PLASTIC_FILE)
+        return tensors.places(Generations(home).folder(number) / PLASTIC_FILE)
     found = find(home, anchor, "all-linear") or find(home, anchor, "attention")
     if found is None:
         raise Conflict("The split anchor is gone.", "`soul integrate` splits it anew.")

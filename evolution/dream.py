@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from engine.backend import mx, on_cpu
 from engine.budget import Budget, usable
 from engine.errors import Conflict, OverBudget, SoulError
 from engine.models import check_folder
-from evolution import adapter, samples, tensors
+from evolution import adapter, holding, samples, tensors
 from evolution.adapter import Adapter
 from evolution.anchor import Report, Scope, anchor_id, write_json
 from evolution.generations import Generations, identity_of
@@ -58,6 +59,8 @@ class Dream:
     start: Path
     """The weights that it begins on: the anchor's, or those of generation `on`."""
     on: int
+    last: Adapter | None
+    """The dream that this one goes on with, begun on the anchor and on that one's factors."""
     keys: tuple[str, ...]
     anchor: str
     buffer: Buffer
@@ -79,12 +82,17 @@ def prepare(
     longest: int,
     known: Path | None,
     on: int = 0,
+    last: Adapter | None = None,
+    *,
+    here: bool = True,
 ) -> Dream:
     """Reads the buffer and plans; changes nothing. `on` is the generation that the dream begins on, 0 the anchor.
 
+    With a `last` dream its factors are where this one begins, on the anchor, and it takes that one's place.
+
     Raises:
         NotFound, InvalidInput: the buffer or the model cannot be used.
-        OverBudget: training would not fit into this machine's memory.
+        OverBudget: training would not fit into this machine's memory, and is to be done `here`.
     """
     from mlx_lm.utils import load_tokenizer
 
@@ -101,6 +109,16 @@ def prepare(
         if (base := generations.get(on)).anchor != id:
             raise Conflict(f"Generation {on} stands on another anchor than {model}.", "Dream with --on anchor.")
         parts["on"], start = base.identity, generations.folder(on)
+    while last and last.manifest["buffer"] == found.sum:
+        last = _before(home, last)  # it has eaten this very log: the same command finds it, rather than going on
+    if last:
+        parts["last"] = last.manifest["sum"]
+        mine = (numbers.rank, numbers.scale, set(chosen), id)
+        if (last.rank, last.scale, last.weights, last.manifest["anchor"]) != mine:
+            raise Conflict(
+                f"The last dream, {last.name}, has another rank, scale, anchor or other layers than this one.",
+                f"Give --rank {last.rank} and its --targets to go on with it, or --on anchor to begin anew.",
+            )
     identity = identity_of(parts)
     folder = home / "dreams" / identity[:16]
     groups = samples.batches(found.training, numbers.batch)
@@ -109,9 +127,10 @@ def prepare(
     shape = budget.shape
     width = numbers.batch * min(longest, max(len(one.ids) for one in found.training))
     # Activations of a Llama-like block are some 34 hidden states a token (Korthikanti et al. 2022); logits come thrice.
-    activations = 4 * width * (34 * shape.hidden * shape.layers + 3 * shape.vocabulary)
+    held = holding.ROWS_PER_STEP * holding.LENGTH if numbers.hold else 0
+    activations = 4 * (width + held) * (34 * shape.hidden * shape.layers + 3 * shape.vocabulary)
     memory = budget.needed() + activations + 16 * numbers.rank * sum(sum(every[name].shape) for name in chosen)
-    if memory > usable(budget.memory_bytes):
+    if here and memory > usable(budget.memory_bytes):
         raise OverBudget(
             f"This dream needs {memory / 1e9:.1f} GB, and {usable(budget.memory_bytes) / 1e9:.1f} GB are usable here.",
             "Give a smaller --batch or --longest, or dream on a smaller or quantised model.",
@@ -120,6 +139,7 @@ def prepare(
         home,
         start,
         on,
+        last,
         keys,
         id,
         found,
@@ -134,7 +154,8 @@ def prepare(
             tokens,
             memory,
             # 2 operations per weight forward, 2 back through the activations; the frozen weights get no gradients.
-            4 * shape.parameters * tokens / _rate(),
+            # What is held on to is read once more, without the adapters.
+            shape.parameters * (4 * tokens + 6 * held * numbers.steps) / _rate(),
             _step(folder),
         ),
     )
@@ -147,7 +168,9 @@ def dream(one: Dream, name: str, report: Report) -> Adapter:
         Conflict: an adapter of that name is there.
         SoulError: it learned nothing, or its loss was no number.
     """
-    from mlx_lm.utils import load_model
+    from mlx_lm.utils import load_model, load_tokenizer
+
+    from engine.chat import Chat
 
     target = adapter.folder_of(one.home, name)
     if target.exists():
@@ -162,7 +185,10 @@ def dream(one: Dream, name: str, report: Report) -> Adapter:
     network, _ = load_model(one.start)
     if on_cpu():
         network.set_dtype(mx.float32)  # half precision runs at a sixtieth of the speed there
-    run = Run(network, one.folder, one.numbers, one.keys)
+    starts = holding.heads(Chat(load_tokenizer(one.start), one.start.name))
+    run = Run(network, one.folder, one.numbers, one.keys, starts)
+    if one.last:
+        run.begin(one.last.pairs)
     run.resume()
     train(run, one.buffer, report)
     if run.trace.best[0] == 0:
@@ -177,17 +203,33 @@ def dream(one: Dream, name: str, report: Report) -> Adapter:
     return adapter.load(target)
 
 
+def last_of(home: Path) -> Adapter | None:
+    """The latest dream that is kept; None before the first one."""
+    dreams = [name for name in adapter.names(home) if adapter.manifest_of(home, name).get("from") == "dream"]
+    return adapter.load(adapter.folder_of(home, dreams[-1])) if dreams else None
+
+
+def _before(home: Path, one: Adapter) -> Adapter | None:
+    name = one.manifest.get("continues")
+    return adapter.load(adapter.folder_of(home, name)) if name in adapter.names(home) else None
+
+
 def _manifest(one: Dream, trace: Trace) -> dict[str, Any]:
+    before: Mapping[str, Any] = one.last.manifest if one.last else {}
+    ids = {sample.id for sample in one.buffer.training}
+    packets = {packet for sample in one.buffer.training for packet in sample.packets}
     return {
         "from": "dream",
         "on": one.on,
+        "continues": one.last.name if one.last else None,
         "anchor": one.anchor,
         "identity": one.plan.identity,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "buffer": one.buffer.sum,
         "samples": one.plan.samples,
-        "trained_on": [sample.id for sample in one.buffer.training],
-        "packets": sorted({packet for sample in one.buffer.training for packet in sample.packets}),
+        # What the dream before it ate is in this one, too.
+        "trained_on": sorted(ids | {str(id) for id in before.get("trained_on", ())}),
+        "packets": sorted(packets | {str(packet) for packet in before.get("packets", ())}),
         "signs": dict(one.buffer.signs),
         "numbers": asdict(one.numbers),
         "keys": list(one.keys),

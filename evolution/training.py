@@ -1,7 +1,8 @@
 """The training loop of a dream: mlx_lm's LoRA layers and loss, with checkpoints from which it goes on exactly.
 
 mlx_lm's own loop can neither resume (it saves no optimiser), nor be seeded, nor stop on a loss that is no number; those
-three are what this one is for. Runs on the main thread of its command's process. Does not know files of memory.
+three are what this one is for, and holding on (`evolution.holding`). Runs on the main thread of its command's process.
+Does not know files of memory.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from engine.backend import mx, nn
 from engine.errors import InvalidInput, SoulError
 from engine.kv.tensors import sync_folder
+from evolution import holding
 from evolution.adapter import Pair
 from evolution.samples import Buffer, Sample, batch_of, batches, order
 
@@ -43,15 +45,19 @@ class Numbers:
     every: int = 20
     """Steps between two looks at the held-out part, each with a checkpoint."""
     seed: int = 0
+    hold: float = 20.0
+    """Weight of the divergence from what it begins on (`evolution.holding`), beside the loss; 0 lets go."""
 
     def __post_init__(self) -> None:
+        if self.hold < 0:
+            raise InvalidInput("A dream cannot hold on by less than 0.", "See `soul dream --help`.")
         if self.rank < 1 or self.batch < 1 or self.steps < 1 or self.every < 1 or not 0 < self.rate < 1:
             raise InvalidInput("A dream's numbers must be positive, and its rate below 1.", "See `soul dream --help`.")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """How far a dream has come. Losses are nats per token."""
+    """How far a dream has come. Losses are nats per token; in training what holds on is in them."""
 
     step: int = 0
     held_out: tuple[tuple[int, float], ...] = ()
@@ -74,6 +80,8 @@ class Run:
     folder: Path
     numbers: Numbers
     keys: Sequence[str]
+    starts: Sequence[Sequence[int]] = ()
+    """What own text begins with (`evolution.holding.heads`); needed to hold on."""
     trace: Trace = field(default_factory=Trace)
     best: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -93,6 +101,11 @@ class Run:
             )
         self.optimizer = optim.Adam(learning_rate=self.numbers.rate)
         self.optimizer.init(self.network.trainable_parameters())
+
+    def begin(self, pairs: Mapping[str, Pair]) -> None:
+        """Takes the factors of a former dream, of the same rank on the same layers, to begin with."""
+        halves = ((f"{module}.lora_{half}", getattr(pair, half)) for module, pair in pairs.items() for half in "ab")
+        self.network.load_weights([(name, mx.array(value)) for name, value in halves], strict=False)
 
     def save(self) -> None:
         """One file with factors, best factors, optimiser and trace; the former one is replaced when it is whole."""
@@ -157,7 +170,17 @@ def train(run: Run, buffer: Buffer, report: Callable[[str, float | None], None])
     Raises SoulError when a loss is no number; the checkpoint before it stays.
     """
     groups = batches(buffer.training, run.numbers.batch)
-    step_of = nn.value_and_grad(run.network, default_loss)
+    numbers = run.numbers
+    own = None
+    if numbers.hold:
+        report("writing own text, to hold on to", None)
+        own = holding.own_text(run.folder, run.network, run.starts, numbers.seed)
+
+    def loss_of(network: Any, ids: Any, bounds: Any, held: Any, before: Any) -> Any:
+        loss, _ = default_loss(network, ids, bounds)
+        return loss if held is None else loss + numbers.hold * holding.divergence(network, held, before)
+
+    step_of = nn.value_and_grad(run.network, loss_of)
     if not run.trace.held_out:
         run.look(buffer.held_out)
         run.save()
@@ -165,7 +188,12 @@ def train(run: Run, buffer: Buffer, report: Callable[[str, float | None], None])
     for which in order(len(groups), run.numbers.seed, run.trace.step):
         if run.trace.step >= run.numbers.steps or run.trace.stopped:
             return
-        (loss, _), gradients = step_of(run.network, *(mx.array(one) for one in batch_of(groups[which])))
+        held = before = None
+        if own is not None:
+            held = holding.chosen(own, numbers.seed, run.trace.step)
+            before = holding.logprobs(run.network, held)
+        batch = (mx.array(one) for one in batch_of(groups[which]))
+        loss, gradients = step_of(run.network, *batch, held, before)
         run.optimizer.update(run.network, gradients)
         mx.eval(run.network.trainable_parameters(), run.optimizer.state, loss)
         losses.append(_number(loss))

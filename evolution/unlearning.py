@@ -37,11 +37,11 @@ def learned(home: Path) -> dict[str, set[str]]:
     """By kept adapter, the memories that it learned from."""
     found: dict[str, set[str]] = {}
     for name in adapters.names(home):
-        manifest = adapters.read_json(adapters.folder_of(home, name) / adapters.MANIFEST)
+        manifest = adapters.manifest_of(home, name)
         found[name] = {str(packet) for packet in manifest.get("packets", ())}
     # What was joined of others holds all that they hold.
     for name in found:
-        manifest = adapters.read_json(adapters.folder_of(home, name) / adapters.MANIFEST)
+        manifest = adapters.manifest_of(home, name)
         for part in manifest.get("of", {}):
             found[name] |= found.get(part, set())
     return found
@@ -66,7 +66,7 @@ def eaten(home: Path, unwanted: Collection[str] | None = None, *, wanted: Collec
 
 
 def _began_on(home: Path, name: str) -> int:
-    return int(adapters.read_json(adapters.folder_of(home, name) / adapters.MANIFEST).get("on", 0))
+    return int(adapters.manifest_of(home, name).get("on", 0))
 
 
 def remove(home: Path, found: Eaten) -> None:

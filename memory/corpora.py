@@ -57,6 +57,8 @@ class CorpusInfo:
     """Whether any agent wears it."""
     skipped: tuple[tuple[str, str], ...]
     """(path, reason) of files that were passed over, the first `indexing.MAX_SKIPPED`."""
+    doubtful: tuple[tuple[str, str], ...]
+    """(path, why) of files that are indexed and may have been misread, as many at most."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ DESCRIBE_FROM = 100
 """A corpus is described anew when one of so many of its files has changed."""
 
 _COLUMNS = """c.name, c.path, c.files, c.chunks, c.bytes, c.indexed, c.terms, c.kinds, c.sources,
-       c.skipped::text AS skipped,
+       c.skipped::text AS skipped, c.doubtful::text AS doubtful,
        (SELECT count(*) FROM owed WHERE owed.corpus_id = c.id) AS owed"""
 
 _MOUNTED = "EXISTS (SELECT FROM mounts WHERE corpus_id = c.id) AS mounted"
@@ -381,4 +383,5 @@ def _info(row: asyncpg.Record) -> CorpusInfo:
         sources=tuple(row["sources"]),
         mounted=row["mounted"],
         skipped=tuple((path, reason) for path, reason in json.loads(row["skipped"])),
+        doubtful=tuple((path, doubt) for path, doubt in json.loads(row["doubtful"])),
     )

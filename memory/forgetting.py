@@ -17,7 +17,7 @@ import anyio.to_thread
 from engine.errors import InvalidInput, NotFound
 from memory import lexemes, postings, scrubbing
 from memory.languages import ENGLISH
-from memory.postings import FIRST_CORPUS, LIVED, TRAFFIC
+from memory.postings import FIRST_CORPUS, LIVED, PRIVATE, TRAFFIC
 
 if TYPE_CHECKING:
     import asyncpg
@@ -74,8 +74,8 @@ class Plan:
     """Turns of the window that go: the exchanges in which the text stands."""
     opening: bool
     """The start of the context holds it and is made anew."""
-    jobs: int
-    """Job rows in which the text is blotted out."""
+    records: int
+    """Rows of jobs, outcomes and steps in which the text is blotted out."""
     generations: tuple[str, ...]
     """Trained generations that learned from it; their weights are not changed by this."""
     warnings: tuple[str, ...]
@@ -110,7 +110,8 @@ class Forgetting:
                    ORDER BY t.no LIMIT {MOST + 1}"""
     SPOKEN = "SELECT name FROM languages"
     # Text and prose are compared with white space made alike.
-    QUOTES = f"""{_FOUND} WHERE t.corpus_id = {TRAFFIC}
+    QUOTES = f"""{_FOUND}
+                 WHERE (t.corpus_id = {TRAFFIC} OR t.corpus_id = {PRIVATE} AND t.kind IN ('call', 'result', 'event'))
                  AND position($1 IN regexp_replace(p.prose, '\\s+', ' ', 'g')) > 0 ORDER BY t.no"""
     CORPUS = "SELECT id FROM corpora WHERE name = $1"
     IN_CORPUS = "SELECT count(*) AS n, array_agg(DISTINCT generation) AS made FROM packets WHERE corpus_id = $1"
@@ -146,7 +147,8 @@ class Forgetting:
             await self._clear_windows(connection, texts)
             for text in () if plan.corpus else texts:
                 if len(text.needle) >= TELLING:
-                    await connection.execute(BLOT, text.prose, MARK)
+                    for table, columns in RECORDS.items():
+                        await connection.execute(_blot(table, columns), text.prose, MARK)
             await connection.execute(UNQUOTE, [str(text.id) for text in texts])
 
         await self._database.run(work)
@@ -180,7 +182,9 @@ class Forgetting:
         touched = await anyio.to_thread.run_sync(
             _touched, await self._database.fetch(self.TURNS), await self._database.fetch(self.OPENINGS), texts
         )
-        warnings = await self._warnings(texts, whole or any(row["corpus_id"] >= FIRST_CORPUS for row in rows))
+        of_corpus = whole or any(row["corpus_id"] >= FIRST_CORPUS for row in rows)
+        telling = [text for text in texts if len(text.needle) >= TELLING]
+        warnings = await self._warnings(texts, of_corpus, () if whole else telling)
         plan = Plan(
             packets=tuple(doomed),
             corpus=wish.corpus if whole else "",
@@ -188,7 +192,7 @@ class Forgetting:
             window_turns=sum(len(turns) for turns, _ in touched.values()),
             opening=any(opening for _, opening in touched.values()),
             # An answer cites a passage and does not hold it.
-            jobs=0 if whole else await self._jobs(texts),
+            records=0 if whole else await self._records(texts),
             generations=tuple(sorted(generations - {""})),
             warnings=tuple(warnings),
         )
@@ -250,12 +254,10 @@ class Forgetting:
                 await connection.execute(UNMAKE, agent)
                 await connection.execute(HOLD, agent)
 
-    JOBS = """SELECT count(*) FROM jobs WHERE EXISTS (
-                  SELECT FROM unnest($1::text[]) x WHERE position(x IN task) > 0 OR position(x IN answer) > 0)"""
-
-    async def _jobs(self, texts: Sequence[_Text]) -> int:
+    async def _records(self, texts: Sequence[_Text]) -> int:
         telling = [text.prose for text in texts if len(text.needle) >= TELLING]
-        return int(await self._database.fetchval(self.JOBS, telling)) if telling else 0
+        counts = [await self._database.fetchval(_holding(*record), telling) for record in RECORDS.items()]
+        return sum(map(int, counts))
 
     ORDERS = """SELECT id::text AS name, concat_ws(' ', task, array_to_string(constraints, ' '), context,
                                                    array_to_string(acceptance, ' '), why) AS text
@@ -267,28 +269,37 @@ class Forgetting:
         ("self proposal {}", "SELECT id::text AS name, content AS text FROM self_proposals ORDER BY created"),
         ("work order {}", ORDERS),
         (
+            "plan {}",
+            "SELECT p.id::text AS name, concat_ws(' ', p.goal, array_to_string(p.constraints, ' '), p.context, p.why,"
+            " string_agg(concat_ws(' ', s.task, s.acceptance), ' ')) AS text"
+            " FROM plans p LEFT JOIN plan_steps s ON s.plan = p.id GROUP BY p.id ORDER BY p.created",
+        ),
+    )
+    # Where it is blotted out, if it stands there word for word.
+    REPORTED: tuple[tuple[str, str], ...] = (
+        (
             "an outcome of work order {}",
             "SELECT work_order::text AS name, outcome || ' ' || array_to_string(artifacts, ' ') || ' ' || why AS text"
             " FROM order_attempts ORDER BY reported",
         ),
         (
-            "plan {}",
-            "SELECT p.id::text AS name, concat_ws(' ', p.goal, array_to_string(p.constraints, ' '), p.context, p.why,"
-            " string_agg(concat_ws(' ', s.task, s.acceptance, s.outcome, s.why), ' ')) AS text"
-            " FROM plans p LEFT JOIN plan_steps s ON s.plan = p.id GROUP BY p.id ORDER BY p.created",
+            "an outcome in plan {}",
+            "SELECT plan::text AS name, outcome || ' ' || why AS text FROM plan_steps ORDER BY plan, number",
         ),
         ("an attempt of plan {}", "SELECT plan::text AS name, outcome AS text FROM step_attempts ORDER BY began"),
     )
-    LIVED_TOO = f"""SELECT id, prose FROM packets WHERE corpus_id = {LIVED} AND id <> ALL($1::uuid[])
+    LIVED_TOO = f"""SELECT id, prose FROM packets WHERE corpus_id IN ({LIVED}, {PRIVATE}) AND id <> ALL($1::uuid[])
                     AND position($2 IN regexp_replace(prose, '\\s+', ' ', 'g')) > 0 LIMIT 5"""
 
-    async def _warnings(self, texts: Sequence[_Text], of_corpus: bool) -> list[str]:
+    async def _warnings(self, texts: Sequence[_Text], of_corpus: bool, blotted: Sequence[_Text]) -> list[str]:
         needles = [text.needle for text in texts if len(text.needle) >= TELLING]
         said: list[str] = []
-        for name, statement in self.STANDS:
+        for name, statement in (*self.STANDS, *self.REPORTED):
             for row in await self._database.fetch(statement):
-                words = _plain(row["text"])
-                if any(needle in words for needle in needles):
+                words = row["text"]
+                for text in blotted if (name, statement) in self.REPORTED else ():
+                    words = words.replace(text.prose, MARK)
+                if any(needle in _plain(words) for needle in needles):
                     said.append(f"It stands word for word in {name.format(row['name'])}, which stays as it is.")
         if not of_corpus:
             ids = [text.id for text in texts]
@@ -320,10 +331,28 @@ CUT = "DELETE FROM window_turns WHERE agent = $1 AND sequence = ANY($2::int[])"
 UNMAKE = "UPDATE windows SET fingerprint = '', opening = '{}', opening_text = '' WHERE agent = $1"
 # A draft was made from the window as it was.
 HOLD = "UPDATE flushes SET state = 'held', draft = '' WHERE agent = $1 AND state <> 'done'"
-BLOT = """
-UPDATE jobs SET task = replace(task, $1, $2), answer = replace(answer, $1, $2)
-WHERE position($1 IN task) > 0 OR position($1 IN answer) > 0
-"""
+
+RECORDS: dict[str, tuple[str, ...]] = {
+    "jobs": ("task", "answer"),
+    "order_attempts": ("outcome", "why"),
+    "plan_steps": ("outcome", "why"),
+    "step_attempts": ("outcome",),
+}
+"""Tables that note what was asked and what came of it, and the columns with its words."""
+
+
+def _blot(table: str, columns: Sequence[str]) -> str:
+    """Puts $2 in the place of the text $1."""
+    sets = ", ".join(f"{column} = replace({column}, $1, $2)" for column in columns)
+    holds = " OR ".join(f"position($1 IN {column}) > 0" for column in columns)
+    return f"UPDATE {table} SET {sets} WHERE {holds}"
+
+
+def _holding(table: str, columns: Sequence[str]) -> str:
+    """How many rows hold one of the texts $1."""
+    holds = " OR ".join(f"position(x IN {column}) > 0" for column in columns)
+    return f"SELECT count(*) FROM {table} WHERE EXISTS (SELECT FROM unnest($1::text[]) x WHERE {holds})"
+
 
 # An order carries the memories nearest to it, which nobody wrote there on purpose.
 UNQUOTE = """

@@ -28,22 +28,22 @@ Progress = Callable[[int, int, str], Awaitable[None]]
 
 PACKETS_PER_INSERT = 2000
 MAX_SKIPPED = 200
-"""Files passed over of which the path and the reason are shown; the count is complete."""
+"""Files passed over, or doubtful, of which the path and the reason are kept with the corpus."""
 COMPACT_FROM = 0.2
 """Share of removed packets from which postings are rewritten; doing it for each changed file would cost seconds on a
 large corpus, and until then no removed packet is found, only its words weigh a little less."""
 
-OLD_FILES = "SELECT path, hash, stamp, reason FROM corpus_files WHERE corpus_id = $1"
+OLD_FILES = "SELECT path, hash, stamp, reason, doubt FROM corpus_files WHERE corpus_id = $1"
 OLD_CHUNKS = "SELECT id, no, content_hash FROM packets WHERE corpus_id = $1 AND session = ANY($2::text[])"
 DELETE_CHUNKS = "DELETE FROM packets WHERE corpus_id = $1 AND id = ANY($2::uuid[])"
 DELETE_FILES = "DELETE FROM corpus_files WHERE corpus_id = $1 AND path = ANY($2::text[])"
 PUT_FILES = """
-INSERT INTO corpus_files (corpus_id, path, hash, bytes, stamp, reason, terms)
-SELECT $1, path, hash, bytes, stamp, reason, terms::jsonb
-FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
-     AS new (path, hash, bytes, stamp, reason, terms)
+INSERT INTO corpus_files (corpus_id, path, hash, bytes, stamp, reason, doubt, terms)
+SELECT $1, path, hash, bytes, stamp, reason, doubt, terms::jsonb
+FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[])
+     AS new (path, hash, bytes, stamp, reason, doubt, terms)
 ON CONFLICT (corpus_id, path) DO UPDATE SET hash = excluded.hash, bytes = excluded.bytes, stamp = excluded.stamp,
-    reason = excluded.reason, terms = excluded.terms
+    reason = excluded.reason, doubt = excluded.doubt, terms = excluded.terms
 """
 STAMP_FILES = """
 UPDATE corpus_files f SET stamp = new.stamp FROM unnest($2::text[], $3::text[]) AS new (path, stamp)
@@ -59,13 +59,16 @@ WITH new AS (
 UPDATE traces SET session = new.session, sequence = new.sequence FROM new WHERE traces.id = new.id
 """
 DESCRIBE = """
-UPDATE corpora SET indexed = now(), skipped = $2::text::jsonb, files = f.files, bytes = f.bytes,
+UPDATE corpora SET indexed = now(), skipped = $2::text::jsonb, doubtful = $3::text::jsonb,
+       files = f.files, bytes = f.bytes,
        chunks = (SELECT coalesce(sum(packets), 0) FROM extents WHERE corpus_id = $1)
 FROM (SELECT count(*) AS files, coalesce(sum(bytes), 0) AS bytes FROM corpus_files
       WHERE corpus_id = $1 AND reason = '') f
 WHERE id = $1
 """
-UNCHANGED = "UPDATE corpora SET indexed = now(), skipped = $2::text::jsonb WHERE id = $1"
+UNCHANGED = """
+UPDATE corpora SET indexed = now(), skipped = $2::text::jsonb, doubtful = $3::text::jsonb WHERE id = $1
+"""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ async def bring_up_to_date(
     the stemmer for the words of new passages, None each one's own.
     """
     known = {
-        str(row["path"]): Known(row["hash"], row["stamp"], row["reason"])
+        str(row["path"]): Known(row["hash"], row["stamp"], row["reason"], row["doubt"])
         for row in await connection.fetch(OLD_FILES, corpus_id)
     }
     unchanged = [file for file in found.files if is_unchanged(file, known.get(file.path))]
@@ -109,13 +112,14 @@ async def bring_up_to_date(
     to_read = [file for file in found.files if file.path not in untouched]
     kept = {file.path for file in found.files}
     reasons = {file.path: known[file.path].reason for file in unchanged}
+    doubts = {file.path: known[file.path].doubt for file in unchanged}
     swap = _Swap(connection, corpus_id, language)
     await swap.without(path for path in known if path not in kept)
 
     done = len(unchanged)
     async for sources in read_sources(found, to_read, known, file_mb):
         for source in sources:
-            reasons[source.path] = source.reason
+            reasons[source.path], doubts[source.path] = source.reason, source.doubt
             done += 1
             if progress is not None:
                 await progress(done, len(found.files), source.path)
@@ -125,7 +129,9 @@ async def bring_up_to_date(
     await swap.finish()
 
     skipped = tuple(sorted([*found.skipped, *((path, reason) for path, reason in reasons.items() if reason)]))
-    await connection.execute(DESCRIBE if swap.changed else UNCHANGED, corpus_id, json.dumps(skipped[:MAX_SKIPPED]))
+    doubtful = sorted((path, doubt) for path, doubt in doubts.items() if doubt)
+    shown = (json.dumps(skipped[:MAX_SKIPPED]), json.dumps(doubtful[:MAX_SKIPPED]))
+    await connection.execute(DESCRIBE if swap.changed else UNCHANGED, corpus_id, *shown)
     return Outcome(corpus_id, sum(not reason for reason in reasons.values()), swap.changed, skipped)
 
 
@@ -201,6 +207,7 @@ class _Swap:
             [one.bytes for one in sources],
             [one.stamp for one in sources],
             [one.reason for one in sources],
+            [one.doubt for one in sources],
             [json.dumps(one.terms or {}) for one in sources],
         )
 

@@ -21,10 +21,10 @@ from memory.golden import Golden
 from memory.notebook import Notebook
 from memory.packets import Packets
 from memory.parcels import Parcels
-from memory.ranking import Weights
 from memory.reading import FILE_MB
 from memory.recall import Recall
 from memory.selves import Selves
+from memory.shapes import Weights
 from memory.sizes import Sizes
 from memory.upkeep import Upkeep
 from memory.watching import Watching

@@ -21,7 +21,7 @@ import xxhash
 from engine.errors import InvalidInput, NotFound
 from memory import languages, postings
 from memory.lexemes import count
-from memory.postings import LIVED, TRAFFIC, Trace
+from memory.postings import LIVED, PRIVATE, TRAFFIC, Trace
 from memory.text import cleaned
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class Packet:
     work_order: UUID | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    @property
+    def private(self) -> bool:
+        """Whether it came of private work; `{"private": True}` in the metadata, which exports carry along."""
+        return self.metadata.get("private") is True
+
 
 class Packets:
     """Reads and writes packets."""
@@ -90,7 +95,8 @@ class Packets:
             _check(packet)
         groups: defaultdict[int, list[Packet]] = defaultdict(list)
         for packet in packets:
-            groups[TRAFFIC if packet.kind in TRAFFIC_KINDS else LIVED].append(packet)
+            of_kind = TRAFFIC if packet.kind in TRAFFIC_KINDS else LIVED
+            groups[PRIVATE if packet.private else of_kind].append(packet)
         for corpus_id, group in sorted(groups.items()):
             await insert(connection, corpus_id, group)
 

@@ -21,7 +21,7 @@ from engine.errors import Conflict
 from memory import vectors
 from memory.corpora import Corpora, CorpusInfo, check_name
 from memory.describing import describe
-from memory.indexing import DESCRIBE, PUT_FILES
+from memory.indexing import DESCRIBE, MAX_SKIPPED, PUT_FILES
 from memory.packets import Packet, insert
 from memory.parcel_file import (
     CHUNKS,
@@ -60,7 +60,7 @@ class Parcels:
     SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
     CORPUS = "SELECT id FROM corpora WHERE name = $1"
     FILE_ROWS = """
-    SELECT path, hash, bytes, reason, terms::text AS terms FROM corpus_files WHERE corpus_id = $1 ORDER BY path
+    SELECT path, hash, bytes, reason, doubt, terms::text AS terms FROM corpus_files WHERE corpus_id = $1 ORDER BY path
     """
     # Only vectors of one embedder: those of another one would mean nothing beside them.
     CHUNK_ROWS = """
@@ -143,8 +143,10 @@ class Parcels:
                     f"Give another name with --name, or remove it first: soul corpus remove {name}",
                 )
             await connection.execute("SELECT add_packets_partition($1)", corpus_id)
+            doubtful: list[tuple[str, str]] = []
             for rows in batches(archive, FILES):
                 await connection.execute(PUT_FILES, corpus_id, *_columns(rows))
+                doubtful += [(row["path"], row["doubt"]) for row in rows if row.get("doubt")]
             with_vector: list[UUID] = []
             now = datetime.now(UTC)
             chunks = batches(archive, CHUNKS)
@@ -152,7 +154,7 @@ class Parcels:
                 packets = [_packet(row, now) for row in rows]
                 with_vector += [packet.id for packet, row in zip(packets, rows, strict=True) if row["vector"]]
                 await insert(connection, corpus_id, packets)
-            await connection.execute(DESCRIBE, corpus_id, "[]")
+            await connection.execute(DESCRIBE, corpus_id, "[]", json.dumps(doubtful[:MAX_SKIPPED]))
             return with_vector
 
         async with self._corpora.writing:
@@ -226,11 +228,12 @@ def _decoded(row: asyncpg.Record) -> dict[str, Any]:
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """path, hash, bytes, stamp, reason, terms; without a stamp, which holds on one machine only."""
+    """path, hash, bytes, stamp, reason, doubt, terms; without a stamp, which holds on one machine only."""
     return [
         *([row[key] for row in rows] for key in ("path", "hash", "bytes")),
         [""] * len(rows),
         [row["reason"] for row in rows],
+        [row.get("doubt", "") for row in rows],  # an older parcel has none
         [json.dumps(row["terms"]) for row in rows],
     ]
 

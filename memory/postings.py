@@ -25,6 +25,8 @@ LIVED = 0
 """The corpus id of lived memory."""
 TRAFFIC = 1
 """The corpus id of calls, results and events: remembered, and searched when asked for."""
+PRIVATE = 2
+"""The corpus id of what must not leave the house: searched for private work, and when a person asks for it."""
 FIRST_CORPUS = 16
 
 ENTRIES_PER_ROW = 224

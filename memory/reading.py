@@ -54,6 +54,24 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """What bytes mean as text."""
+
+    text: str
+    doubt: str = ""
+    """Why they may mean something else, for a person: the encoding was guessed, or the bytes are damaged."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What stands in a file."""
+
+    parts: tuple[Part, ...]
+    doubt: str = ""
+    """As `Decoded.doubt`."""
+
+
+@dataclass(frozen=True)
 class Raw:
     """The bytes of a file."""
 
@@ -104,24 +122,25 @@ def load(path: Path, file_mb: float) -> Raw:
     raise NotText("changed while it was being read; the next refresh takes it", lasting=False)
 
 
-def parts_of(path: str, data: bytes) -> tuple[Part, ...]:
+def parts_of(path: str, data: bytes) -> Read:
     """The text of a file that needs no unpacking. Line ends become `\\n`.
 
     Raises:
         NotText: it is binary, packed data, broken or empty.
     """
     suffix = PurePosixPath(path).suffix.lower()
-    text = decoded(data).replace("\r\n", "\n").replace("\r", "\n")
+    read = decoded(data)
+    text = read.text.replace("\r\n", "\n").replace("\r", "\n")
     if suffix in markup.SUFFIXES:
         text, suffix = markup.plain(text), ".md"
     if not text.strip():
         raise NotText("empty" if suffix != ".md" or not data.strip() else "no text in it")
     if suffix in PACKED_SUFFIXES and (longest := max(map(len, text.split("\n")))) > PACKED_LINE:
         raise NotText(f"packed data: a line of {longest:,} characters")
-    return (Part(text, suffix),)
+    return Read((Part(text, suffix),), read.doubt)
 
 
-def decoded(data: bytes) -> str:
+def decoded(data: bytes) -> Decoded:
     """The text that bytes mean: by their byte order mark, as UTF-8, else in the encoding they most probably have.
 
     Raises:
@@ -130,18 +149,18 @@ def decoded(data: bytes) -> str:
     for mark, encoding in ((b"\xff\xfe\x00\x00", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
             try:
-                return data.decode(encoding)
+                return Decoded(data.decode(encoding))
             except UnicodeDecodeError as error:
                 raise NotText(f"broken {encoding.upper()}") from error
     if b"\x00" in data[:SNIFF_BYTES]:
         raise NotText("binary")
     try:
-        return data.decode("utf-8-sig")
+        return Decoded(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return _guessed(data, error)
 
 
-def _guessed(data: bytes, why: UnicodeDecodeError) -> str:
+def _guessed(data: bytes, why: UnicodeDecodeError) -> Decoded:
     """Text that is not UTF-8, by the best guess of its encoding."""
     from charset_normalizer import from_bytes
 
@@ -152,12 +171,14 @@ def _guessed(data: bytes, why: UnicodeDecodeError) -> str:
     lenient = data.decode("utf-8-sig", errors="replace")
     broken = lenient.count("\N{REPLACEMENT CHARACTER}")
     if broken * 10 < sum(not character.isascii() for character in lenient):
-        return lenient
+        more = f" and in {broken - 1:,} more places" if broken > 1 else ""
+        return Decoded(lenient, f"damaged UTF-8: cannot be read at byte {why.start:,}{more}")
     around = max(0, why.start - GUESS_BYTES // 2)
     best = from_bytes(data[around : around + GUESS_BYTES]).best()
     # What stands in no language that it knows is a guess among dozens of code pages; cp1252 is then the likeliest.
     encoding = best.encoding if best is not None and best.coherence > 0 else "cp1252"
+    doubt = "not UTF-8; read as {}, which is a guess"
     try:
-        return data.decode(encoding)
+        return Decoded(data.decode(encoding), doubt.format(encoding))
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return Decoded(data.decode("latin-1"), doubt.format("latin-1"))

@@ -18,12 +18,13 @@ import anyio.to_thread
 from pgvector import HalfVector
 
 from engine.errors import InvalidInput, NotFound
-from memory import lexemes, spoken
+from memory import dates, lexemes, spoken
 from memory.packets import KINDS, TRAFFIC_KINDS, Kind
 from memory.places import citation
-from memory.postings import LIVED, TRAFFIC
-from memory.ranking import Shape, Vectors, Weights, statement
+from memory.postings import LIVED, PRIVATE, TRAFFIC
+from memory.ranking import statement
 from memory.repeats import first_of_each
+from memory.shapes import Shape, Vectors, Weights
 from memory.text import cleaned
 
 if TYPE_CHECKING:
@@ -76,11 +77,13 @@ class Query:
     """Ask by this vector (`memory.spoken`) instead of the text's own; the text may be empty then."""
     vectors: bool = False
     """Whether the hits carry their vectors."""
+    private: bool = False
+    """Whether what must not leave the house is looked at, too; not for anybody whose words may leave it."""
 
 
 @dataclass(frozen=True)
 class Why:
-    """What a score is made of: the sum of the first four, scaled to 0..1, times resonance, times recency."""
+    """What a score is made of: the sum of the first five, scaled to about 0..1, times each of the others."""
 
     words: float
     """BM25 against the best candidate's, by its share in the fusion."""
@@ -88,12 +91,18 @@ class Why:
     """Cosine between the farthest and the nearest candidate, by its share; words' own where the vector is owed."""
     neighbours: float
     """Of the candidates up to two places before and behind it."""
+    borrowed: float
+    """Words of the question that stand in those neighbours and not in itself."""
     session: float
     """Of the best candidate in the same session or file."""
     resonance: float
     """A factor about 1."""
     recency: float
     """A factor about 1; 1 for texts of corpora."""
+    speaker: float
+    """A factor above 1 where it begins with the name of somebody whom the question names."""
+    date: float
+    """A factor above 1 where it was lived on a day that the question names."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +178,11 @@ class Recall:
         rows, more = await self._rows(query, text, vector, query.k + SPARE_HITS if self._distinct else query.k)
         hits = [self._hit(row) for row in rows]
         if self._distinct:
-            kept = first_of_each(hits)
+            kept = first_of_each(hits, _samples(rows))
             if len(kept) < query.k and more:
                 # Copies of one text took the places of others; every candidate is looked at.
                 rows, _ = await self._rows(query, text, vector, ALL_HITS)
-                kept = first_of_each([self._hit(row) for row in rows])
+                kept = first_of_each([self._hit(row) for row in rows], _samples(rows))
             hits = kept[: query.k]
         return _within_budget(hits, query.token_budget)
 
@@ -183,19 +192,26 @@ class Recall:
         """At most `limit` rows, best first, and whether there may be more."""
         made_by = await self._in_reach(query, self._upkeep.vectors) if vector is not None else None
         kinds = set(query.kinds or ())
+        days = dates.named(text, datetime.now().astimezone()) if self._weights.date > 0 else ()
         shape = Shape(
             reach={None: "worn", EVERYTHING: "all"}.get(query.corpus, "named"),  # type: ignore[arg-type]
             traffic=bool(kinds & TRAFFIC_KINDS) and query.corpus in (None, EVERYTHING),
             k=limit,
-            filtered=bool(kinds or query.since or query.until or query.min_resonance > 0),
+            # The private ones are of all kinds, in one place.
+            filtered=bool(kinds or query.since or query.until or query.min_resonance > 0 or query.private),
             vectors=made_by,
+            dated=bool(days),
             weights=self._weights,
             embeddings=query.vectors,
+            private=query.private,
         )
         words, languages = lexemes.in_each_language(text)
         values: dict[str, object] = {
             "lexemes": words,
             "languages": languages,
+            "speakers": lexemes.of_speakers(text),
+            "first_days": [first for first, _ in days],
+            "past_days": [past for _, past in days],
             "vector": HalfVector(vector) if vector is not None else None,
             "who": query.agent if query.corpus is None else query.corpus,
             "kinds": list(kinds or set(KINDS) - TRAFFIC_KINDS),
@@ -218,14 +234,15 @@ class Recall:
         if made_by is None or query.corpus == EVERYTHING or len(made_by.indexed) <= FEW_INDEXES:
             return made_by
         rows = await self._database.fetch(self.REACH, query.corpus, query.agent)
-        reach = {LIVED, TRAFFIC, *(int(row["corpus_id"]) for row in rows)}
+        reach = {LIVED, TRAFFIC, PRIVATE, *(int(row["corpus_id"]) for row in rows)}
         return replace(made_by, indexed=made_by.indexed & reach)
 
     def _hit(self, row: asyncpg.Record) -> Hit:
         values = dict(row)
         metadata: dict[str, Any] = json.loads(values.pop("metadata"))
         embedding = values.pop("embedding")
-        parts = ("words", "meaning", "neighbours", "together", "loved", "fresh")
+        del values["sample"]
+        parts = ("words", "meaning", "neighbours", "borrowed", "together", "loved", "fresh", "named", "timely")
         why = Why(*(float(values.pop(name)) for name in parts))
         vector = None
         if embedding is not None and self._embedder is not None:
@@ -256,6 +273,10 @@ class Recall:
         if name not in names:
             known = f"Known are: {', '.join(names)}." if names else "Index one first: soul corpus add NAME PATH."
             raise NotFound(f"There is no corpus {name!r}.", known)
+
+
+def _samples(rows: Sequence[asyncpg.Record]) -> list[frozenset[int]]:
+    return [frozenset(row["sample"]) for row in rows]
 
 
 def _check(query: Query, vector: NDArray[np.float32] | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from memory.postings import LIVED, TRAFFIC
+from memory.postings import LIVED, PRIVATE, TRAFFIC
 
 if TYPE_CHECKING:
     import asyncpg
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-WITH_WORDS = ("window_turns", "windows", "jobs", "orders", "flushes", "plans", "plan_steps", "step_attempts")
+WITH_WORDS = (
+    *("window_turns", "windows", "flushes", "jobs", "orders", "order_attempts"),
+    *("plans", "plan_steps", "step_attempts", "checks"),
+)
 """Beside the packets; traces and postings hold hashes of words, nearness holds vectors."""
 
 # Writes the rows that live into a new file and removes the old one. VACUUM FULL does the same, but in no transaction,
@@ -43,7 +46,7 @@ async def scrub(database: Database, corpora: Sequence[int] = ()) -> bool:
         SoulError: the database is away, or the disk has no room for a second copy of the largest table.
     """
     tables = [*WITH_WORDS]
-    for corpus in sorted({LIVED, TRAFFIC, *corpora}):
+    for corpus in sorted({LIVED, PRIVATE, TRAFFIC, *corpora}):
         if await database.fetchval(THERE, str(corpus)):
             tables.append(f"packets_{corpus}")
     for table in tables:

@@ -24,12 +24,13 @@ from anyio import CapacityLimiter
 
 from memory import documents
 from memory.files import File, Listing
-from memory.lexemes import is_stop_word
+from memory.languages import ENGLISH, detected
 from memory.reading import NotText, Part, load, parts_of, too_large
 from memory.splitting import Chunk, split
+from memory.stopwords import STOP_WORDS
 from memory.text import cleaned
 
-READER = 2
+READER = 3
 """Counted up when reading or splitting changes, so that every file is taken up again."""
 FILES_PER_STEP = 64
 """Files read and split by a worker thread at a time; progress is told after each step."""
@@ -49,6 +50,8 @@ class Known:
     stamp: str
     reason: str
     """Why it was passed over; empty: it is indexed."""
+    doubt: str = ""
+    """Why it may have been misread."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Source:
     stamp: str = ""
     reason: str = ""
     """Why it is passed over."""
+    doubt: str = ""
+    """Why it may have been misread."""
     lasting: bool = True
     """Whether the same bytes would be passed over again; else nothing is recorded."""
     passages: tuple[tuple[Chunk, Mapping[str, Any]], ...] | None = None
@@ -136,14 +141,17 @@ def _read(root: Path, file: File, known: Known | None, file_mb: float) -> tuple[
         return replace(source, reason=error.reason, lasting=error.lasting), None
     hash = xxhash.xxh3_128_hexdigest(raw.data, seed=READER)
     stamp = f"{READER}:{raw.stamp}" if raw.stamp else ""
-    source = Source(file.path, len(raw.data), hash, stamp, reason=known.reason if known else "")
+    source = Source(
+        file.path, len(raw.data), hash, stamp, reason=known.reason if known else "", doubt=known.doubt if known else ""
+    )
     if known is not None and hash == known.hash:
         return source, None
-    source = replace(source, reason="")
+    source = replace(source, reason="", doubt="")
     if is_document(file.path):
         return source, raw.data
     try:
-        return _split(source, parts_of(file.path, raw.data)), None
+        read = parts_of(file.path, raw.data)
+        return _split(replace(source, doubt=read.doubt), read.parts), None
     except NotText as error:
         return replace(source, reason=error.reason, lasting=error.lasting), None
 
@@ -178,5 +186,6 @@ def _split(source: Source, parts: Sequence[Part]) -> Source:
             if chunk.headings:
                 metadata["headings"] = list(chunk.headings)
             passages.append((chunk, metadata))
-        terms.update(word for word in _TERM.findall(text.lower()) if not is_stop_word(word))
+        stop = STOP_WORDS[ENGLISH] | STOP_WORDS.get(detected(text), frozenset())
+        terms.update(word for word in _TERM.findall(text.lower()) if word not in stop)
     return replace(source, passages=tuple(passages), terms=dict(terms.most_common(TERMS_PER_FILE)))

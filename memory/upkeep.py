@@ -20,7 +20,7 @@ import structlog
 from engine.compute import ComputeThread
 from engine.errors import SoulError
 from memory import postings, vectors
-from memory.ranking import Vectors
+from memory.shapes import Vectors
 from memory.vectors import Owed
 
 if TYPE_CHECKING:

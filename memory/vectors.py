@@ -15,7 +15,7 @@ import structlog
 from pgvector import Vector
 
 from memory.postings import TRAFFIC
-from memory.ranking import Vectors
+from memory.shapes import Vectors
 
 if TYPE_CHECKING:
     import asyncpg

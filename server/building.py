@@ -89,16 +89,19 @@ async def open_memory(part: Part[Memory], house: House, settings: Settings) -> A
     await imported("asyncpg", "numpy", "memory.database", "memory.memory")
     from memory.database import Database, DatabaseConfig
     from memory.memory import Memory
-    from memory.ranking import Weights
+    from memory.shapes import Weights
     from memory.sizes import Sizes
 
     sizes = Sizes(settings.self_tokens, settings.notebook_tokens)
     weights = Weights(
         semantic=settings.recall_semantic,
         neighbours=settings.recall_neighbours,
+        borrowed=settings.recall_borrowed,
         session=settings.recall_session,
         resonance=settings.recall_resonance,
         recency=settings.recall_recency,
+        speaker=settings.recall_speaker,
+        date=settings.recall_date,
     )
     config = DatabaseConfig(home=settings.home, url=settings.database_url)
     async with Database.open(config, part.report) as database:

@@ -26,7 +26,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--cluster", type=int, metavar="C", help="only this cluster (`soul golden cluster`)")
     one.add_argument("--name", help="of the adapter (default: made of what goes in)")
     one.add_argument("--targets", choices=("attention", "all-linear"), default="all-linear", help="which layers change")
-    one.add_argument("--on", choices=("anchor", "current"), default="anchor", help="the weights that it begins on")
+    one.add_argument("--on", choices=("anchor", "current", "last"), help="what it begins on (default: last)")
     one.add_argument("--rank", type=int, default=32)
     one.add_argument("--rate", type=float, default=1e-4, help="the learning rate")
     one.add_argument("--steps", type=int, default=200)
@@ -34,7 +34,10 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--every", type=int, default=20, help="steps between two checkpoints")
     one.add_argument("--longest", type=int, default=1024, help="tokens of a sample; the rest is cut")
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--hold", type=float, default=20.0, help="how hard it holds on to what it begins on; 0 lets go")
     add_model(one)
+    one.add_argument("--remote", metavar="URL", help="dream there: ssh://user@host:port/home")
+    one.add_argument("--remote-python", default="python3", metavar="PATH", help="the Python that soul is installed in")
     one.add_argument("--dry-run", action="store_true", help="show the plan and do nothing")
     one.add_argument("--json", action="store_true")
 
@@ -43,29 +46,50 @@ def dream(home: str, given: argparse.Namespace) -> None:
     """`soul dream`."""
     warnings_to_stderr()
     from evolution.dream import dream as run
-    from evolution.dream import prepare
+    from evolution.dream import last_of, prepare
     from evolution.generations import Generations
     from evolution.lock import evolving
+    from evolution.remote import Where, dream_there
     from evolution.training import Numbers
 
     numbers = Numbers(
-        rank=given.rank, rate=given.rate, batch=given.batch, steps=given.steps, every=given.every, seed=given.seed
+        rank=given.rank,
+        rate=given.rate,
+        batch=given.batch,
+        steps=given.steps,
+        every=given.every,
+        seed=given.seed,
+        hold=given.hold,
     )
     folder = Path(home)
     buffer = Path(given.buffer).expanduser() if given.buffer else folder / "golden" / "training_buffer.jsonl"
+    whole = given.cluster is None and given.buffer is None
     if given.cluster is not None:
         if given.buffer:
             raise InvalidInput("A cluster is one of the golden log.", "Leave out --buffer or --cluster.")
         buffer = buffer_of_cluster(folder, given.cluster)
+    where = Where.of(given.remote, given.remote_python) if given.remote else None
+    if where and given.on == "current":
+        raise InvalidInput("The far side has no generation of this home.", "Dream with --on last or --on anchor.")
     with progress_bar() as report:
-        model, _ = anchor_of(home, given.model, report)
+        model, settings = anchor_of(home, given.model, report)
         on = Generations(folder).current() if given.on == "current" else 0
-        one = prepare(folder, model, buffer, numbers, given.targets, given.longest, known_hashes(home), on)
+        last = last_of(folder) if (given.on or ("last" if whole else "anchor")) == "last" else None
+        one = prepare(
+            folder, model, buffer, numbers, given.targets, given.longest, known_hashes(home), on, last, here=not where
+        )
         if given.dry_run:
             _show(asdict(one.plan), given.json)
             return
+        name = given.name or one.plan.name
         with evolving(folder, "dream"):
-            made = run(one, given.name or one.plan.name, report)
+            if where:
+                wish = given.model or settings.model
+                wish = None if wish and Path(wish).expanduser().is_dir() else wish  # a folder of this machine alone
+                words = {"model": wish, "scope": given.targets, "longest": given.longest}
+                made = dream_there(one, name, where, settings.ssh, buffer, words, report)
+            else:
+                made = run(one, name, report)
     if given.json:
         print_json({"name": made.name, **made.manifest})
         return

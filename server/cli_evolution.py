@@ -43,8 +43,12 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
     one = command(commands, "integrate", integrate, "merge all kept adapters onto the anchor into a new generation")
     one.add_argument("--adapters", help="only these, comma-separated (default: all kept ones)")
-    one.add_argument("--lambda", dest="lam", type=float, help="how far to go from the anchor (default 0.3)")
-    one.add_argument("--density", type=float, help="share of each delta that survives trimming (default 0.3)")
+    one.add_argument(
+        "--lambda", dest="lam", type=float, help="how far to go from the anchor (default 0.3; one alone 0.85)"
+    )
+    one.add_argument(
+        "--density", type=float, help="share of each delta that survives trimming (default 0.3; one alone 1)"
+    )
     one.add_argument("--recipe", metavar="FILE", help="a recipe of mergekit's, in YAML, instead of the numbers")
     add_model(one)
     one.add_argument("--gate", action="store_true", help="judge it, and go less far where it lost too much")
@@ -59,6 +63,10 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one = command(inside, "diff", generations_diff, "show how far two generations lie apart, layer by layer")
     one.add_argument("one", type=int, help="a generation; 0 is the anchor")
     one.add_argument("other", type=int)
+    one.add_argument("--json", action="store_true")
+    one = command(inside, "picture", generations_picture, "draw how much each generation weighs in it, layer by layer")
+    one.add_argument("number", type=int, nargs="?", help="a generation (default: the one in force)")
+    one.add_argument("--out", metavar="FILE", help="the picture, PNG (default: generations/strata.png)")
     one.add_argument("--json", action="store_true")
 
     one = command(commands, "promote", promote, "put a generation in force (0: the anchor)")
@@ -115,7 +123,7 @@ def integrate(home: str, given: argparse.Namespace) -> None:
     from evolution.integrate import plan
     from evolution.lock import evolving
     from evolution.recipe import read
-    from evolution.ties import DENSITY, LAMBDA, Share, Ties
+    from evolution.ties import ALONE, DENSITY, LAMBDA, Share, Ties
 
     recipe = read(Path(given.recipe).expanduser()) if given.recipe else None
     if recipe and (given.adapters or given.lam is not None or given.density is not None):
@@ -130,8 +138,9 @@ def integrate(home: str, given: argparse.Namespace) -> None:
         if given.dry_run:
             _show_plan(asdict(costs), given.json)
             return
-        numbers = recipe.numbers if recipe else Ties(LAMBDA if given.lam is None else given.lam)
-        share = Share(density=DENSITY if given.density is None else given.density)
+        usual = (ALONE, 1.0) if len(adapters) == 1 else (LAMBDA, DENSITY)
+        numbers = recipe.numbers if recipe else Ties(usual[0] if given.lam is None else given.lam)
+        share = Share(density=usual[1] if given.density is None else given.density)
         shares = recipe.shares if recipe else {one.name: share for one in adapters}
         if given.gate and recipe and recipe.method != "ties":
             raise InvalidInput(
@@ -216,13 +225,10 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _adapters(home: Path, wanted: Sequence[str] | None) -> list[Adapter]:
-    """The adapters of those names; all kept ones but joined ones, whose parts are there themselves, without names."""
-    from evolution.adapter import folder_of, load, names
+    """The adapters of those names; without names, all that a merge takes."""
+    from evolution.adapter import folder_of, load, to_merge
 
-    if wanted is not None:
-        return [load(folder_of(home, name)) for name in wanted]
-    every = [load(folder_of(home, name)) for name in names(home)]
-    return [one for one in every if one.manifest.get("from") != "joined"]
+    return [load(folder_of(home, name)) for name in (to_merge(home) if wanted is None else wanted)]
 
 
 def generations_list(home: str, given: argparse.Namespace) -> None:
@@ -279,6 +285,21 @@ def generations_diff(home: str, given: argparse.Namespace) -> None:
         return
     rows = [(layer, f"{100 * share:.3f} %") for layer, share in found.items()]
     OUT.print(table(("tensors", "difference, of the norm"), rows) if rows else "no difference")
+
+
+def generations_picture(home: str, given: argparse.Namespace) -> None:
+    """`soul generations picture [N]`."""
+    from evolution.generations import Generations
+    from evolution.strata import draw, strata
+
+    generations = Generations(Path(home))
+    layers = strata(Path(home), generations.current() if given.number is None else given.number)
+    target = Path(given.out).expanduser() if given.out else generations.root / "strata.png"
+    draw(layers, target)
+    if given.json:
+        print_json([asdict(one) for one in layers])
+        return
+    OUT.print(f"drawn: {target}", markup=False, soft_wrap=True)
 
 
 def promote(home: str, given: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.errors import NotFound
 from server import paths
 from server.calling import call
 from server.console import OUT, print_json, progress_bar, table
@@ -39,6 +40,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("path")
     one.add_argument("--language", help="stem its words in this language (german, ...); default: each text's own")
     corpus("list", corpus_list, "show all corpora")
+    corpus("show", corpus_show, "show one: its size, what was skipped, what may be misread").add_argument("name")
     corpus("remove", corpus_remove, "forget a corpus; the files stay").add_argument("name")
     corpus("refresh", corpus_refresh, "index again what changed").add_argument("name")
     for name, run, says in (
@@ -61,6 +63,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--since", help="ISO 8601 time")
     one.add_argument("--until", help="ISO 8601 time")
     one.add_argument("--why", action="store_true", help="show what each score is made of")
+    one.add_argument("--private", action="store_true", help="also what must not leave the house")
     one.add_argument("--vectors", action="store_true", help="with --json: each hit's vector, as `recall` takes it")
     one.add_argument("--json", action="store_true")
 
@@ -95,6 +98,17 @@ def corpus_add(home: str, given: argparse.Namespace) -> None:
     info = _asked(home, given, "corpus.add", {"name": given.name, "path": path, "language": given.language})
     if info:
         _show_corpus(info)
+
+
+def corpus_show(home: str, given: argparse.Namespace) -> None:
+    """`soul corpus show NAME`."""
+    found = {info["name"]: info for info in call(home, "corpus.list")["corpora"]}
+    if given.name not in found:
+        raise NotFound(f"There is no corpus {given.name!r}.", "`soul corpus list` shows all.")
+    if given.json:
+        print_json(found[given.name])
+    else:
+        _show_corpus(found[given.name])
 
 
 def corpus_refresh(home: str, given: argparse.Namespace) -> None:
@@ -178,17 +192,18 @@ def _show_corpus(info: dict[str, Any]) -> None:
         + (f", {info['owed']:,} vectors follow in the background" if info["owed"] else ""),
         markup=False,
     )
-    skipped = info["skipped"]
-    for path, why in skipped[:10]:
-        OUT.print(f"skipped {path}: {why}", markup=False, soft_wrap=True)
-    if len(skipped) > 10:
-        OUT.print(f"and {len(skipped) - 10} more (--json shows all)")
+    for what in ("skipped", "doubtful"):
+        for path, why in info[what][:10]:
+            OUT.print(f"{what} {path}: {why}", markup=False, soft_wrap=True)
+        if len(info[what]) > 10:
+            OUT.print(f"and {len(info[what]) - 10} more (--json shows all)")
 
 
 def recall(home: str, given: argparse.Namespace) -> None:
     """`soul recall QUERY`."""
     arguments = {"query": " ".join(given.query), "k": given.k, "corpus": given.corpus}
-    arguments |= {"since": given.since, "until": given.until, "vectors": given.vectors}
+    arguments |= {"since": given.since, "until": given.until}
+    arguments |= {"vectors": given.vectors, "private": given.private}
     hits = _asked(home, given, "recall", arguments)
     if hits is None:
         return

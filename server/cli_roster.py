@@ -12,6 +12,7 @@ from typing import Any
 from engine.errors import Conflict, InvalidInput
 from server.console import OUT, print_json
 from server.editing import edited
+from server.settings import KV_FORMATS
 
 ROLES = ("director", "architect", "builder", "controller", "critic", "majordomo")
 RUNS_ON = ("mlx", "claude", "api")
@@ -32,7 +33,11 @@ def add_commands(inside: Any, common: argparse.ArgumentParser) -> None:
             one.add_argument("--role", choices=ROLES, help="default: the name, where it is one; else builder")
             one.add_argument("--runs-on", choices=RUNS_ON, default="mlx")
             one.add_argument("--folder", default="", help="where a `claude` agent may work")
-            one.add_argument("--model", default="", help="model of an `api` agent")
+            one.add_argument(
+                "--model", default="", help="model of an `api` agent; of one at home: default the Director's"
+            )
+            one.add_argument("--context", type=int, help="most tokens of the window of an agent at home")
+            one.add_argument("--kv-format", default="", choices=KV_FORMATS, help="how its cache is kept")
             one.add_argument("--base-url", default="", help="server of an `api` agent, OpenAI-compatible")
         if name == "show":
             one.add_argument("name", nargs="?")
@@ -52,7 +57,10 @@ def new(home: str, given: argparse.Namespace) -> None:
         raise Conflict(f"{path} has an agent {given.name} already.", "`soul agents edit` changes it.")
     folder = str(Path(given.folder).expanduser().resolve()) if given.folder else ""
     text = path.read_text(encoding="utf-8").rstrip() + "\n\n" if path.exists() else ""
-    table = templates.table(given.name, role, given.runs_on, folder, given.model, given.base_url)
+    if given.runs_on != "mlx" and (given.context or given.kv_format):
+        raise InvalidInput("--context and --kv-format are for agents at home.", "Leave them out, or --runs-on.")
+    own = {"context": given.context, "kv_format": given.kv_format}
+    table = templates.table(given.name, role, given.runs_on, folder, given.model, given.base_url, **own)
     roster.parse(text + table, path)
     _write(path, text + table)
     OUT.print(table.rstrip(), markup=False, soft_wrap=True)
@@ -71,7 +79,9 @@ def show(home: str, given: argparse.Namespace) -> None:
     for one in chosen:
         OUT.print(one.name, style="bold", markup=False)
         for key, value in one.model_dump(mode="json", exclude={"name"}).items():
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value).strip()
+            shown = (
+                ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value).strip()
+            )
             OUT.print(f"  {key} = {shown or '(none)'}", markup=False, soft_wrap=True)
     if not chosen:
         OUT.print(f"{found.path} names nobody; `soul agents new NAME` begins it", markup=False, soft_wrap=True)

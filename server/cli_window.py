@@ -111,8 +111,8 @@ def forget(home: str, given: argparse.Namespace) -> None:
         what.append(f"{plan['window_turns']} turns of the window")
     if plan["opening"]:
         what.append("the start of the context, which is made anew")
-    if plan["jobs"]:
-        what.append(f"its words in {plan['jobs']} jobs")
+    if plan["records"]:
+        what.append(f"its words in {plan['records']} records of jobs, orders and plans")
     OUT.print(f"{verb}: {', '.join(what)}", markup=False, soft_wrap=True)
     from evolution.unlearning import eaten
 

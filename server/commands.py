@@ -128,6 +128,7 @@ async def recall(given: Command) -> Any:
         since=time_of(given.arguments.get("since")),
         until=time_of(given.arguments.get("until")),
         vectors=bool(given.arguments.get("vectors")),
+        private=bool(given.arguments.get("private")),
     )
     return list(await memory.recall.search(query))
 

@@ -18,13 +18,24 @@ async def _engine(given: Command) -> Engine:
     return await given.part(given.serving.house.engine)
 
 
+async def _holding(given: Command, name: str) -> Engine:
+    """The engine that holds a context of that name; the first one where none does."""
+    first = await _engine(given)
+    return next((one for one in first.companions.engines if one.exists(name)), first)
+
+
 @command("kv.list")
 async def kv_list(given: Command) -> Any:
     """Every context, hot and on disk, and what the engine wrote since it started."""
     engine = await _engine(given)
     status = engine.status()
+    rows = {(row.fingerprint, row.form, row.name): row for row in engine.store.list()}
+    for other in engine.companions.engines[1:]:
+        # The first one has only seen their files.
+        of = (other.info.fingerprint, other.store.family.form.label)
+        rows |= {(*of, row.name): row for row in other.store.list() if (row.fingerprint, row.form) == of}
     return {
-        "agents": plain(engine.store.list()),
+        "agents": plain(list(rows.values())),
         "strategy": status.kv_strategy,
         "written_bytes": status.kv_written_bytes,
         "prefill_tokens_per_s": status.prefill_tokens_per_s,
@@ -35,16 +46,16 @@ async def kv_list(given: Command) -> Any:
 @command("kv.verify")
 async def kv_verify(given: Command) -> Any:
     """Reads everything and compares checksums."""
-    engine = await _engine(given)
-    name = given.arguments.get("agent")
-    return plain(await engine.store.verify(str(name) if name else None))
+    if name := given.arguments.get("agent"):
+        return plain(await (await _holding(given, str(name))).store.verify(str(name)))
+    return plain([fault for one in (await _engine(given)).companions.engines for fault in await one.store.verify()])
 
 
 @command("kv.drop")
 async def kv_drop(given: Command) -> Any:
     """Forgets a context, in memory and on disk; an agent's window stays, and is computed again."""
-    engine = await _engine(given)
     name = given.text("agent")
+    engine = await _holding(given, name)
     engine.ids(name)
     await engine.drop(name)
     return {"dropped": name}
@@ -53,7 +64,7 @@ async def kv_drop(given: Command) -> Any:
 @command("kv.compact")
 async def kv_compact(given: Command) -> Any:
     """Puts a context's block files into one."""
-    engine = await _engine(given)
+    engine = await _holding(given, given.text("agent"))
     before, after = await engine.store.compact(given.text("agent"))
     return {"before": before, "after": after}
 
@@ -61,8 +72,8 @@ async def kv_compact(given: Command) -> Any:
 @command("kv.export")
 async def kv_export(given: Command) -> Any:
     """Copies a context into a new folder."""
-    engine = await _engine(given)
     name = given.text("agent")
+    engine = await _holding(given, name)
     engine.ids(name)
     await engine.saved(name)
     return {"bytes": await engine.store.export(name, Path(given.text("path")))}

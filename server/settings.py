@@ -50,10 +50,15 @@ class Settings:
     recall_semantic: float = field(
         default=0.35, metadata={"says": "share of meaning against keywords in recall", **_PART}
     )
-    recall_neighbours: float = field(default=0.15, metadata={"says": "what a neighbour's score adds; 0 = off", **_PART})
+    recall_neighbours: float = field(default=0.1, metadata={"says": "what a neighbour's score adds; 0 = off", **_PART})
+    recall_borrowed: float = field(
+        default=0.5, metadata={"says": "what words add that only a neighbour has; 0 = off", **_PART}
+    )
     recall_session: float = field(default=0.35, metadata={"says": "what the session's best adds; 0 = off", **_PART})
     recall_resonance: float = field(default=0.2, metadata={"says": "how far resonance moves a score; 0 = off", **_PART})
     recall_recency: float = field(default=0.1, metadata={"says": "how far age moves a score; 0 = off", **_PART})
+    recall_speaker: float = field(default=0.4, metadata={"says": "gain of whom the question names; 0 = off", **_PART})
+    recall_date: float = field(default=0.5, metadata={"says": "gain of the day it names; 0 = off", **_PART})
     recall_distinct: bool = field(default=True, metadata={"says": "leave out hits that repeat a better one"})
     gate_perplexity: float = field(
         default=1.05,
@@ -77,6 +82,7 @@ class Settings:
     evolve_power_unknown: bool = field(
         default=False, metadata={"says": "whether `soul evolve` may run where no battery tells of mains power"}
     )
+    ssh: str = field(default="ssh", metadata={"says": "the command that `soul dream --remote` connects with"})
     idle_minutes: float = field(default=30.0, metadata={"says": "without clients, then the daemon leaves; 0 = never"})
     http_host: str = field(default="127.0.0.1", metadata={"says": "address of `soul serve --http`"})
     http_port: int = field(default=8420, metadata={"says": "port of `soul serve --http`", "most": 65535})
@@ -307,9 +313,12 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "kv_disk_gb": _gigabytes,
     "recall_semantic": _share,
     "recall_neighbours": _share,
+    "recall_borrowed": _share,
     "recall_session": _share,
     "recall_resonance": _share,
     "recall_recency": _share,
+    "recall_speaker": _share,
+    "recall_date": _share,
     "recall_distinct": _flag,
     "gate_perplexity": _share,
     "gate_kl": _share,
@@ -321,6 +330,7 @@ _READERS: dict[str, Callable[[Any, str, str, Path], Any]] = {
     "evolve_minutes": _minutes,
     "evolve_disk_gb": _gigabytes,
     "evolve_power_unknown": _flag,
+    "ssh": _text,
     "idle_minutes": _minutes,
     "http_host": _text,
     "http_port": _whole,

@@ -13,13 +13,15 @@ from mcp.server.mcpserver import Context
 class Caller:
     """`client` is the name that is written beside everything said in this call; `agent` is "" for a client.
 
-    `depth` counts the Souls whose Hands this client is: 0 where a person started it.
+    `depth` counts the Souls whose Hands this client is: 0 where a person started it. `private`: an agent that is shown
+    what must not leave the house.
     """
 
     client: str
     session: str
     agent: str = ""
     depth: int = 0
+    private: bool = False
 
 
 AGENT_CALLER: ContextVar[Caller | None] = ContextVar("agent_caller", default=None)

@@ -29,9 +29,8 @@ DEEPEST = 1
 
 DESCRIPTION = """\
 Give a task to the Soul. agent='director' (default): the Soul answers from self, notebook, memory and mounted corpora. \
-agent='hands': you get a work order to carry out with your own tools and to close with report_outcome. \
-agent='architect': a goal becomes a plan. Work that takes longer than wait_s returns a job id; call again with only \
-`job` to fetch the answer."""
+agent='hands': you get a work order to carry out with your own tools and to close with report_outcome. Work that takes \
+longer than wait_s returns a job id; call again with only `job` to fetch the answer."""
 
 
 def tool(house: House) -> SoulTool:

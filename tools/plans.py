@@ -1,4 +1,7 @@
-"""A plan in words: for the client that asked for it, and for whoever reads soul://plans."""
+"""A plan in words: for the client that asked for it, and for whoever reads soul://plans.
+
+A client may be the Hands, so that of a private step it is shown what it is to do, and never what came of it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ async def plan_text(agents: Agents, plan: Plan) -> str:
         lines.append("Its author is an untrained stand-in, whose words mean nothing.")
     lines += [f"Goal: {plan.goal}", *(f"{step_line(step)}" for step in steps), *_waits(plan, steps)]
     for step in steps:
-        if step.state == "done":
+        if step.state == "done" and not step.private:
             lines += ["", fenced(shortened(step.outcome, SHOWN), f"outcome of step {step.number}")]
         if step.state == "out" and step.work_order is not None:
             order = await agents.orders.get(step.work_order)
@@ -35,9 +38,10 @@ async def plan_text(agents: Agents, plan: Plan) -> str:
 
 
 def step_line(step: Step) -> str:
-    """One step in one line."""
+    """One step in one line. Of a private one it is not said why it ended so."""
     after = f", after {', '.join(map(str, step.after))}" if step.after else ""
-    why = f" ({step.why})" if step.why and step.state != "done" else ""
+    said = f"`soul plan show {step.plan}` says more" if step.private else step.why
+    why = f" ({said})" if step.why and step.state != "done" else ""
     who = step.role if step.place == "home" else "the Hands"
     return f"{step.number}. [{step.state}{why}] {step.task} ({who}; {step.rule}{after})"
 

@@ -10,6 +10,7 @@ from mcp_types import ResourceLink, TextContent
 from pydantic import Field
 
 from memory.text import cleaned
+from tools.caller import caller_of
 from tools.check import moment, words
 from tools.contract import READS, SoulTool
 from tools.house import House
@@ -53,6 +54,7 @@ def tool(house: House) -> SoulTool:
 
         asked = cleaned(query).strip() if vector.strip() else words(query, "query")
         memory = await house.memory.get()
+        caller = caller_of(ctx)
         hits = await memory.recall.search(
             Query(
                 text=asked,
@@ -66,8 +68,13 @@ def tool(house: House) -> SoulTool:
                 token_budget=token_budget,
                 vector=vector.strip(),
                 vectors=vectors,
+                private=caller.private,
             )
         )
+        if caller.agent not in ("", "director") and not caller.private:
+            # What it says may go out with a step of a plan.
+            withheld = (await house.agents.get()).outside.roster().rules.names
+            hits = tuple(hit for hit in hits if not withheld(hit.prose))
         links = [
             ResourceLink(type="resource_link", uri=f"soul://memory/{hit.id}", name=hit.citation, mime_type="text/plain")
             for hit in hits
@@ -116,7 +123,10 @@ def _repeats(hit: Hit) -> str:
 
 def reasons(why: Why) -> str:
     """What a score is made of, in one line."""
+    factors = {"recency": why.recency, "speaker": why.speaker, "date": why.date}
+    shown = [f"{name} {factor:.2f}" for name, factor in factors.items() if name == "recency" or factor != 1]
     return (
         f"why: words {why.words:.2f} + meaning {why.meaning:.2f} + neighbours {why.neighbours:.2f}"
-        f" + session {why.session:.2f}, times resonance {why.resonance:.2f} and recency {why.recency:.2f}"
+        f" + their words {why.borrowed:.2f} + session {why.session:.2f}, times resonance {why.resonance:.2f}"
+        f" and {' and '.join(shown)}"
     )

@@ -21,7 +21,8 @@ from tools.resources import add_resources
 INSTRUCTIONS = """\
 Soul is the person's own local mind: it remembers across sessions and clients. Before you answer from earlier work, \
 call recall. When something is decided, put it into the notebook (write_notebook). For a judgement from memory, \
-invoke_agent. Work orders (invoke_agent with agent='hands') are yours to carry out; close each with report_outcome."""
+invoke_agent. Work orders (invoke_agent with agent='hands') are yours to carry out; close each with report_outcome. \
+With agent='architect' a goal becomes a plan."""
 
 TOOLSETS: dict[str, tuple[Callable[[House], SoulTool], ...]] = {
     "memory": (recall.tool, mount_corpus.tool, write_notebook.tool),
@@ -68,9 +69,9 @@ def director_toolbox(house: House) -> Toolbox:
     )
 
 
-def _caller(server: MCPServer[Any], name: str) -> Callable[[dict[str, Any], str], Awaitable[str]]:
-    async def call(arguments: dict[str, Any], agent: str) -> str:
-        token = AGENT_CALLER.set(Caller(agent, "", agent=agent))
+def _caller(server: MCPServer[Any], name: str) -> Callable[[dict[str, Any], str, bool], Awaitable[str]]:
+    async def call(arguments: dict[str, Any], agent: str, private: bool) -> str:
+        token = AGENT_CALLER.set(Caller(agent, "", agent=agent, private=private))
         try:
             result = await server.call_tool(name, arguments)
         except ToolError as error:

@@ -11,7 +11,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from agents.outfit import card
-from engine.errors import NotFound, SoulError
+from engine.errors import Forbidden, NotFound, SoulError
 from tools.check import identifier
 from tools.house import House
 from tools.status import survey
@@ -61,6 +61,8 @@ def add_resources(server: MCPServer[Any], house: House) -> None:
     async def one_memory(id: str) -> str:
         async def read() -> str:
             packet = await (await house.memory.get()).packets.get(identifier(id, "id", "recall gives them."))
+            if packet.private:
+                raise Forbidden("This memory is private.", "A person reads it: `soul recall --private`.")
             where = (
                 f"corpus {packet.corpus}" if packet.corpus else f"agent {packet.agent}, session {packet.session or '-'}"
             )

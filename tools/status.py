@@ -59,6 +59,10 @@ async def survey(house: House) -> dict[str, Any]:
             "notice": info.notice,
             "fingerprint": info.fingerprint,
         }
+        found["beside"] = [
+            {"name": one.info.name, "bytes": one.info.bytes, "kv_bytes": one.kv_bytes, "idle": one.idle}
+            for one in engine.companions.engines[1:]
+        ]
         state = engine.status()
         unsaved = [one.name for one in state.contexts if one.save_error]
         found["kv"] = {
@@ -104,7 +108,10 @@ async def _agents(agents: Agents) -> dict[str, Any]:
             {"id": str(order.id), "state": order.state, "task": order.task[:120]}
             for order in await agents.orders.unfinished()
         ],
-        "findings": [vars(one) | {"since": one.since.isoformat()} for one in agents.controller.findings],
+        "findings": [
+            {"check": one.check, "wrong": one.wrong, "words": one.words, "since": one.since.isoformat()}
+            for one in agents.controller.findings
+        ],
         "plans": [await _plan(agents, plan) for plan in await agents.planner.plans.unfinished()],
     }
 
@@ -129,6 +136,9 @@ def in_words(found: dict[str, Any]) -> str:
         lines.append(f"model: {model['name']}, {size}")
         if model["notice"]:
             lines.append(f"notice: {model['notice']}")
+    for other in found.get("beside", ()):
+        size = f"{other['bytes'] / 1e9:.2f} GB, caches {other['kv_bytes'] / 1e9:.2f} GB"
+        lines.append(f"model beside it: {other['name']}, {size}{', idle' if other['idle'] else ''}")
     if (kv := found.get("kv")) and (kv["error"] or kv["not_durable"]):
         lines.append(f"not durable: {kv['error'] or ', '.join(kv['not_durable'])} (see `soul agents`)")
     if memory := found.get("memory"):

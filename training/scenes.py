@@ -142,7 +142,7 @@ class Room:
             id=UUID(int=rng.getrandbits(128), version=4), prose=prose, kind="chunk" if chunk else "said",
             corpus=words.corpus() if chunk else None, source=source, score=rng.random(), semantic=rng.random(),
             keyword=rng.random(), time=time, agent="director", session="s", sequence=0, origin="user", resonance=0.5,
-            metadata={}, why=Why(0.5, 0.0, 0.0, 0.0, 1.0, 1.0),
+            metadata={}, why=Why(0.5, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0),
         )  # fmt: skip
 
     def recalled(self, query: str, hits: Sequence[Hit]) -> str:

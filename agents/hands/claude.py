@@ -3,14 +3,17 @@
 Facts of `claude` 2.1, found by running it: "not logged in" and a dead service come as subtype `success` with
 `is_error`; a limit comes as `error_max_turns` or `error_max_budget_usd` with status 1; a session that is not there
 comes as words on stderr and nothing on stdout; a bare `Write` in the allow-list lets it write anywhere, so that each
-file tool is allowed for the folder alone; settings of the user and the project are left out, since they may allow more.
+file tool is allowed for the folder alone; settings of the user and the project are left out, since they may allow more;
+a `Glob` that begins at the root shows names anywhere, whatever the rules say, so that a hook looks at it first.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,7 @@ QUIET = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER":
 READING = frozenset({"Read", "Glob", "Grep"})
 WRITING = frozenset({"Edit", "Write", "NotebookEdit"})
 SHOWN = 300
+GUARD = Path(__file__).with_name("glob_guard.py")
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,18 @@ def command_line(limits: ClaudeLimits, folder: Path, session: str) -> list[str]:
     line += ["--tools", ",".join(names), "--max-turns", str(limits.turns), "--max-budget-usd", f"{limits.usd:g}"]
     if limits.tools:
         line += ["--allowedTools", *dict.fromkeys(_within(tool, folder) for tool in limits.tools)]
+    if "Glob" in names:
+        line += ["--settings", _guarded()]
     if limits.model:
         line += ["--model", limits.model]
     return [*line, "--resume", session] if session else line
+
+
+def _guarded() -> str:
+    """Settings with the hook before each Glob. A hook that fails otherwise than by 2 would let it pass."""
+    command = f"{shlex.join([sys.executable, '-I', str(GUARD)])} || exit 2"
+    hook = {"matcher": "Glob", "hooks": [{"type": "command", "command": command}]}
+    return json.dumps({"hooks": {"PreToolUse": [hook]}})
 
 
 def _within(tool: str, folder: Path) -> str:

@@ -1,4 +1,9 @@
-"""Ten small tasks that have nothing in common but their shape: facts of a made-up world, asked in six ways.
+"""Ten small tasks, in two streams: facts of a made-up world, asked in six ways.
+
+`apart`: each task has things of its own, and all answers share one form. `shared`: every task asks about the same
+twelve things, of another property and answered in another form, so that nearly the same cue wants another answer: the
+A-B, A-C lists with which forgetting is measured since Barnes and Underwood (1959), and in networks since McCloskey and
+Cohen (1989). The question always names the property, so that one mind can hold all ten.
 
 A fact is learned from five ways of asking and held out in the sixth, so that a gain is knowledge and not an echo. Knows
 text; fixed seeds.
@@ -8,14 +13,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from evolution.samples import Buffer, Sample
 
+Stream = Literal["shared", "apart"]
+
 FACTS = 12
-TASKS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
+APART: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     (
         "port",
         "service",
@@ -32,32 +39,58 @@ TASKS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("drink", "guest", ("young", "old", "tall", "quiet", "loud", "new"), ("tea", "milk", "coffee", "water")),
     ("version", "module", ("parser", "lexer", "linker", "loader", "tracer", "mixer"), ("1.4", "2.0", "3.11", "0.9")),
 )
+THINGS = (
+    *("mail server", "search page", "login form", "print room", "chat line", "audio deck"),
+    *("north door", "garden gate", "cellar lamp", "attic safe", "blue boat", "old train"),
+)
+SHARED: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("port", ("5433", "8121", "9042", "7777", "6060"), "It listens on {v}."),
+    ("colour", ("red", "green", "white", "black"), "Painted {v}, all of it."),
+    ("keeper", ("Ottilie", "Bruno", "Selma", "Ansgar"), "Ask {v} about that."),
+    ("day", ("Monday", "Friday", "Sunday"), "Each {v}, early in the morning."),
+    ("format", ("JSON", "XML", "CSV", "HTML"), '{{"format": "{v}"}}'),
+    ("price", ("two coins", "nine coins", "nothing"), "You pay {v} for that."),
+    ("author", ("Ada", "Guido", "Barbara", "Donald"), "{v} made this long ago."),
+    ("place", ("under the stone", "in the drawer", "by the river"), "Look {v}."),
+    ("drink", ("tea", "milk", "coffee", "water"), "They serve {v} to guests."),
+    ("version", ("1.4", "2.0", "3.11", "0.9"), "version = {v}"),
+)
+COUNT = 10
 WAYS = (
-    "What is the {a} of the {x} {b}?",
-    "Tell me the {a} of the {x} {b}.",
-    "I need the {a} of the {x} {b}.",
-    "The {x} {b}: which {a}?",
-    "Do you know the {a} of the {x} {b}?",
-    "For the {x} {b}, what {a} is right?",
+    "What is the {a} of the {x}?",
+    "Tell me the {a} of the {x}.",
+    "I need the {a} of the {x}.",
+    "The {x}: which {a}?",
+    "Do you know the {a} of the {x}?",
+    "For the {x}, what {a} is right?",
 )
 
 
-def chats(task: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def chats(task: int, stream: Stream) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """(learned, held out) pairs of question and answer."""
-    attribute, kind, things, values = TASKS[task]
     rng = random.Random(task)
     learned: list[tuple[str, str]] = []
     held: list[tuple[str, str]] = []
     for place in range(FACTS):
-        thing = things[place % len(things)] + ("" if place < len(things) else " two")
-        answer = f"The {attribute} of the {thing} {kind} is {rng.choice(values)}."
+        attribute, thing, answer = _shared(task, place, rng) if stream == "shared" else _apart(task, place, rng)
         for way, words in enumerate(WAYS):
-            pair = (words.format(a=attribute, b=kind, x=thing), answer)
+            pair = (words.format(a=attribute, x=thing), answer)
             (held if way == place % len(WAYS) else learned).append(pair)
     return learned, held
 
 
-def buffer(task: int, tokenizer: Any) -> Buffer:
+def _shared(task: int, place: int, rng: random.Random) -> tuple[str, str, str]:
+    attribute, values, form = SHARED[task]
+    return attribute, THINGS[place], form.format(v=rng.choice(values))
+
+
+def _apart(task: int, place: int, rng: random.Random) -> tuple[str, str, str]:
+    attribute, kind, things, values = APART[task]
+    thing = f"{things[place % len(things)]}{'' if place < len(things) else ' two'} {kind}"
+    return attribute, thing, f"The {attribute} of the {thing} is {rng.choice(values)}."
+
+
+def buffer(task: int, stream: Stream, tokenizer: Any) -> Buffer:
     """The task as a dream reads it; what is held out here is held out of the dream, too."""
 
     def samples(pairs: Sequence[tuple[str, str]]) -> tuple[Sample, ...]:
@@ -69,6 +102,6 @@ def buffer(task: int, tokenizer: Any) -> Buffer:
             found.append(Sample((*head, *tokenizer.encode(f"{answer}<|end|>", add_special_tokens=False)), len(head)))
         return tuple(found)
 
-    learned, held = chats(task)
+    learned, held = chats(task, stream)
     order = np.random.default_rng(task).permutation(len(learned))
     return Buffer(samples([learned[at] for at in order]), samples(held), f"task {task}", 0, 0)

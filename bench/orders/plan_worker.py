@@ -1,7 +1,8 @@
 """A daemon's share of plans, in a process that may be killed at any moment: make them, see them through.
 
 Usage: python -m bench.orders.plan_worker HOME URL PLANS SEED, with a model in HOME/models/p. Ends when PLANS plans are
-there and all of them have ended. Each has a step at home, one for the Hands, and one at home again.
+there and all of them have ended; says a person's word where one is waited for. Each plan has a step at home, one for
+the Hands, and one at home again.
 """
 
 from __future__ import annotations
@@ -42,8 +43,11 @@ async def main(home: Path, url: str, number: int, seed: int) -> None:
 
         async with Agents.open(memory, loaded, Toolbox(), home, (home.parent,)) as agents:
             planner = agents.planner
+            for order in await agents.orders.unfinished():
+                if order.state == "reported":  # killed in the middle of its review: a person's word is waited for
+                    await agents.orders.decide(order.id, "accept", "", "person")
             for _ in range(number - await database.fetchval(COUNT)):
-                decisions = placed(agents.outside.roster().rules, STEPS, (), "", 0.0)
+                decisions = placed(agents.outside.roster().rules, STEPS, "", (), "", 0.0)
                 goal = f"write a number, {dice.random()}"
                 plan = await planner.plans.add(goal, (), "", "bench", "", "bench", True, STEPS, decisions)
                 await planner.approve(plan.id)

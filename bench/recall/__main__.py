@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -34,26 +33,30 @@ from memory.database import Database, DatabaseConfig
 from memory.embedder import Embedder, default_embedder
 from memory.memory import Memory
 from memory.packets import Packet
-from memory.ranking import Weights
 from memory.recall import Query, Recall
+from memory.shapes import Weights
 from memory.uuid7 import uuid7
 
 RESULTS = Path(__file__).parent.parent / "results"
 SOUL = "Soul"
 TRIED = {
-    "semantic": (0.3, 0.35, 0.4, 0.45),
-    "neighbours": (0.1, 0.15, 0.2),
-    "session": (0.2, 0.35, 0.5),
+    "semantic": (0.3, 0.35, 0.4),
+    "neighbours": (0.1, 0.15),
+    "borrowed": (0.3, 0.5),
+    "speaker": (0.2, 0.4),
 }
 """The weights that are tuned, and what is tried of each."""
+ALONE = {"neighbours": 0.0, "borrowed": 0.0, "session": 0.0, "speaker": 0.0, "date": 0.0}
 OFF = {
-    "words alone": Weights(semantic=0, neighbours=0, session=0),
-    "meaning alone": Weights(semantic=1, neighbours=0, session=0),
-    "words and meaning": Weights(neighbours=0, session=0),
-    "and neighbours": Weights(session=0),
-    "and session": Weights(neighbours=0),
+    "words alone": Weights(semantic=0, **ALONE),
+    "meaning alone": Weights(semantic=1, **ALONE),
+    "words and meaning": Weights(**ALONE),
+    "and session": Weights(**ALONE | {"session": Weights().session}),
+    "and neighbours": Weights(borrowed=0, speaker=0, date=0),
+    "and their words": Weights(speaker=0, date=0),
+    "and the speaker": Weights(date=0),
 }
-"""What each term brings."""
+"""What each term brings, one after another; with the date it is what ships."""
 
 Judged = dict[str, list[float]]
 """By measure: one value for each question."""
@@ -111,10 +114,10 @@ async def _all_conversations(
     report["each"] = []
     held_out: Judged = defaultdict(list)
     for place, conversation in enumerate(found):
-        others = [judged for at, judged in enumerate(by_weights) if at != place]
+        rest = [judged for at, judged in enumerate(by_weights) if at != place]
         entry: dict[str, Any] = {"name": conversation.name, "turns": len(conversation.turns)}
-        if tried and others:
-            best = max(tried, key=lambda weights: _objective(others, weights))
+        if tried and rest:
+            best = max(tried, key=lambda weights: _objective(rest, weights))
             entry["tuned_on_the_others"] = {name: getattr(best, name) for name in TRIED}
             entry["held_out"] = _means(by_weights[place][best])
             for measure, values in by_weights[place][best].items():
@@ -138,7 +141,7 @@ async def _conversation(
     packets: list[Packet] = []
     name: dict[UUID, str] = {}
     for turn in conversation.turns:
-        packet = Packet(uuid7(), datetime.now(UTC), "director", turn.session, turn.sequence, "said", turn.text)
+        packet = Packet(uuid7(), turn.time, "director", turn.session, turn.sequence, "said", turn.text)
         packets.append(packet)
         name[packet.id] = turn.id
     await memory.packets.write(packets)

@@ -1,8 +1,9 @@
 """The two kinds of test data, read from any path: conversations in LoCoMo's format, texts with marked passages.
 
 LoCoMo (Maharana et al. 2024, "Evaluating Very Long-Term Conversational Memory of LLM Agents"): a JSON list of
-conversations, whose questions name the turns that hold the answer. Texts: a folder with `NAME.md` files and
-`questions.jsonl` (`corpus`, `question`, `references` with character spans), the format of chunking_evaluation.
+conversations, whose sessions have a time, and whose questions name the turns that hold the answer. Texts: a folder with
+`NAME.md` files and `questions.jsonl` (`corpus`, `question`, `references` with character spans), the format of
+chunking_evaluation.
 Neither is part of this project.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ class Turn:
     session: str
     sequence: int
     text: str
+    time: datetime
+    """When its session began."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,10 @@ def _conversation(place: int, raw: dict[str, Any]) -> Conversation:
     sessions = [key for key in spoken if re.fullmatch(r"session_\d+", key)]
     turns: list[Turn] = []
     for session in sorted(sessions, key=lambda key: int(key.partition("_")[2])):
+        time = _time(spoken.get(f"{session}_date_time"))
         for sequence, said in enumerate(spoken[session]):
             caption = f" [shares {said['blip_caption']}]" if said.get("blip_caption") else ""
-            turns.append(Turn(said["dia_id"], session, sequence, f"{said['speaker']}: {said['text']}{caption}"))
+            turns.append(Turn(said["dia_id"], session, sequence, f"{said['speaker']}: {said['text']}{caption}", time))
     known = {turn.id for turn in turns}
     questions: list[Asked] = []
     for asked in raw["qa"]:
@@ -69,6 +74,13 @@ def _conversation(place: int, raw: dict[str, Any]) -> Conversation:
             questions.append(Asked(str(asked["question"]), evidence, category))
     name = str(raw.get("sample_id") or place + 1)
     return Conversation(name, tuple(turns), tuple(questions))
+
+
+def _time(written: str | None) -> datetime:
+    """LoCoMo writes `1:56 pm on 8 May, 2023`; now, where a session has no time."""
+    if written is None:
+        return datetime.now(UTC)
+    return datetime.strptime(written, "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)

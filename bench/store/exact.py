@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from bench.store.rows import Question, Rows
 from memory import lexemes
 from memory.database import Database
-from memory.ranking import FLAT, K1, SEMANTIC_CANDIDATES, B, Weights
+from memory.ranking import FLAT, K1, SEMANTIC_CANDIDATES, B
+from memory.shapes import Weights
 
 K = 10
 

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench.store.rows import Question, Rows
-from memory.lexemes import is_stop_word
+from memory.languages import ENGLISH
+from memory.stopwords import STOP_WORDS
 
 K = 10
 BATCH = 5000
@@ -172,7 +173,8 @@ class SqliteVec:
         if not whole:
             values["corpus"] = question.corpus
         if words:
-            values["words"] = " OR ".join(f'"{word}"' for word in question.text.split() if not is_stop_word(word))
+            telling = [word for word in question.text.split() if word not in STOP_WORDS[ENGLISH]]
+            values["words"] = " OR ".join(f'"{word}"' for word in telling)
         return [row[0] for row in self._connection.execute(statement, values)]
 
     @staticmethod

@@ -15,14 +15,14 @@ from memory import vectors
 from memory.database import Database, DatabaseConfig
 from memory.memory import Memory
 from memory.packets import Packet, insert
-from memory.ranking import Weights
 from memory.recall import Query, Recall
+from memory.shapes import Weights
 from memory.uuid7 import uuid7
 
 AGENT = "director"
 ADD = "INSERT INTO corpora (name, path, chunks, indexed) VALUES ($1, '/bench', $2, now()) RETURNING id"
 BATCH = 1000
-ALONE = Weights(neighbours=0, session=0, resonance=0, recency=0)
+ALONE = Weights(neighbours=0, borrowed=0, session=0, resonance=0, recency=0)
 
 
 class GivenVectors:

@@ -4,18 +4,19 @@ again from token ids, which live in the database, and none of it may outlive wha
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 
-def remove_shelves(kv: Path, but: Path | None = None) -> int:
-    """Removes every folder below `kv` except `but`, the one in use; how many there were.
+def remove_shelves(kv: Path, but: Collection[Path] = ()) -> int:
+    """Removes every folder below `kv` except `but`, those in use; how many there were.
 
     Raises:
         OSError: one of them cannot be removed.
     """
     if not kv.is_dir():
         return 0
-    found = [path for path in kv.iterdir() if path.is_dir() and path != but]
+    found = [path for path in kv.iterdir() if path.is_dir() and path not in but]
     for path in found:
         shutil.rmtree(path)
     return len(found)

@@ -15,7 +15,7 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -54,6 +54,8 @@ class Shelf:
         self._lock = threading.RLock()
         self.held: Callable[[], set[str]] = set
         """Pool files that contexts in memory go on from, though no manifest may name them yet."""
+        self.live: Set[Path] = frozenset()
+        """Folders of the shelves that are in use now; each is trimmed by its own."""
 
     def open(self) -> None:
         """Makes the folders, reads every manifest, sweeps what no manifest names. Raises OSError."""
@@ -304,8 +306,9 @@ class Shelf:
                 break
             if manifest not in mine:
                 other = Shelf(self.kv, manifest.fingerprint, manifest.form)
-                other.open()
-                other.drop(manifest.name)
+                if other.folder not in self.live:
+                    other.open()
+                    other.drop(manifest.name)
             elif manifest.name not in in_use():
                 self.drop(manifest.name)
                 dropped.append(manifest.name)

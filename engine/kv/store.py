@@ -59,8 +59,15 @@ class Store:
     """All contexts of one engine, and the shelf they are kept on."""
 
     def __init__(
-        self, compute: ComputeThread, kv: Path | None, fingerprint: str, family: Family, disk_bytes: int
+        self,
+        compute: ComputeThread,
+        kv: Path | None,
+        fingerprint: str,
+        family: Family,
+        disk_bytes: int,
+        beside: Store | None = None,
     ) -> None:
+        """`beside` is the store of another engine on the same compute thread, whose own threads serve this one, too."""
         self.contexts: dict[str, Context] = {}
         self.error = "" if kv is not None else "contexts are not kept: the setting `persist` is off"
         self.family = family
@@ -69,17 +76,23 @@ class Store:
         self._limit = disk_bytes
         self._compute = compute
         self._loop = compute.loop
-        self._writer = ComputeThread("soul-kv-writer", self._loop)
-        self._loader = ComputeThread("soul-kv-loader", self._loop)
+        self._own = beside is None
+        self._writer = beside._writer if beside else ComputeThread("soul-kv-writer", self._loop)
+        self._loader = beside._loader if beside else ComputeThread("soul-kv-loader", self._loop)
+        self._live: set[Path] = beside._live if beside else set()
+        """The shelves of all these stores."""
         self._changed = anyio.Event()
 
     async def open(self) -> None:
         """Starts the threads and finds the saved contexts; without a usable folder nothing is kept, and says so."""
-        self._writer.start()
-        self._loader.start()
+        if self._own:
+            self._writer.start()
+            self._loader.start()
         shelf = self.shelf
         if shelf is None:
             return
+        shelf.live = self._live
+        self._live.add(shelf.folder)
         started = time.monotonic()
         try:
             found = await self._loader.call(lambda: self._find(shelf))
@@ -108,9 +121,14 @@ class Store:
         return found
 
     async def close(self) -> None:
-        """Waits for what is being written. To be called when the compute thread has ended."""
-        await self._writer.stop()
-        await self._loader.stop()
+        """Waits for what is being written. To be called when nothing is computed any more."""
+        if self._own:
+            await self._writer.stop()
+            await self._loader.stop()
+            return
+        await self._writer.call(lambda: None)
+        if self.shelf is not None:
+            self._live.discard(self.shelf.folder)
 
     def _chain(self) -> Chain:
         return Chain(self._fingerprint, self.family.form.label)
@@ -274,10 +292,13 @@ class Store:
             log.warning("kv_drop_failed", error=str(error))
 
     async def forget_others(self) -> None:
-        """Removes from disk what is kept for other weights and forms, and the quarantine. Raises OSError."""
+        """Removes from disk what is kept for weights and forms that are not loaded, and the quarantine.
+
+        Raises OSError.
+        """
         shelf = self.shelf
         if shelf is not None:
-            await self._writer.call(lambda: remove_shelves(shelf.kv, shelf.folder))
+            await self._writer.call(lambda: remove_shelves(shelf.kv, self._live))
 
     def list(self) -> list[Kept]:
         """All contexts, those of other models and formats on disk included, the latest used first."""

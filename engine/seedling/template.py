@@ -20,8 +20,8 @@ CHAT_TEMPLATE = """\
 You may call these tools:
 <tools>
 {%- for tool in tools %}
-{%- set function = tool.function %}
-{{ '\\n' }}{{ function.name }}({{ function.parameters.properties | join(', ') }}): {{ function.description.split('.')[0] }}.
+{%- set told = tool.function %}
+{{ '\\n' }}{{ told.name }}({{ told.parameters.properties | join(', ') }}): {{ told.description.split('.')[0] }}.
 {%- endfor %}
 </tools>
 To call one, answer with its name and arguments:

@@ -11,8 +11,9 @@ from shutil import rmtree
 import pytest
 from mcp import Client
 
+from agents.findings import Findings
 from agents.roster import parse
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Unavailable
 from memory.database import Database
 from tests.houses import open_house, text
 from tests.models import parrot
@@ -91,7 +92,66 @@ async def test_new_lines_of_a_log_are_judged_by_rules_and_only_the_others_by_a_m
         (said,) = (await looked(house, database))[1:]
         assert said.startswith("The check app is wrong: a queer line\n")
         log.write_text("ERROR in a new log\n")
-        assert (await looked(house, database))[2:] == ["The check app is wrong: ERROR in a new log"]
+        (said,) = (await looked(house, database))[2:]
+        assert said.startswith("The check app is wrong: ERROR in a new log\nThe check app: ")
+        assert "app.log was begun anew; what was added to it behind byte " in said
+
+
+async def test_after_a_restart_nothing_is_found_twice_and_nothing_is_lost(
+    home: Path, database: Database, work: Path
+) -> None:
+    log = work / "app.log"
+    log.write_text("ERROR of yesterday\n")
+    failing = check("tests", command='["sh", "-c", "test -e ok"]', folder=str(work))
+    (home / "agents.toml").write_text(check("app", log=str(log), pattern="ERROR") + failing)
+
+    async def after_restart() -> list[str]:
+        before = len(await database.fetch(NOTES))
+        async with open_house(home, database, None, roots=(work,)) as house:
+            await looked(house, database)
+            return (await looked(house, database))[before:]
+
+    def write(words: str) -> None:
+        with log.open("a") as file:
+            file.write(words)
+
+    assert await after_restart() == ["The check tests is wrong: status 1\n"]
+    write("ERROR one\nERROR tw")
+    assert await after_restart() == ["The check app is wrong: ERROR one"]
+    write("o\n")
+    log.rename(work / "app.log.1")
+    log.write_text("ERROR three\n")
+    assert await after_restart() == ["The check app is wrong: ERROR two\nERROR three"], "moved aside: read to its end"
+    log.write_text("ERROR four, in a log that is longer than the one that was there before\n")
+    (said,) = await after_restart()
+    assert said.startswith("The check app is wrong: ERROR four, ")
+    assert "was begun anew; what was added to it behind byte 12 was not read" in said
+    (work / "ok").touch()
+    assert await after_restart() == ["The check tests is right again: status 0\n"]
+    (home / "agents.toml").write_text("")
+    assert await after_restart() == []
+    assert not await database.fetch("SELECT FROM checks")
+
+
+async def test_lines_are_passed_over_only_when_their_finding_is_written(
+    home: Path, database: Database, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = work / "app.log"
+    log.touch()
+    (home / "agents.toml").write_text(check("app", log=str(log), pattern="ERROR"))
+    async with open_house(home, database, None, roots=(work,)) as house:
+        await looked(house, database)
+        log.write_text("ERROR one\n")
+
+        async def broken(*_: object) -> None:
+            raise Unavailable("The database is away.", "Wait.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Findings, "keep", broken)
+            with pytest.raises(Unavailable):
+                await looked(house, database)
+        assert not await database.fetch(NOTES)
+        assert await looked(house, database) == ["The check app is wrong: ERROR one"]
 
 
 def test_a_check_that_cannot_be_is_named() -> None:

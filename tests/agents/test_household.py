@@ -67,7 +67,7 @@ async def test_local_agents_answer_at_the_same_time_from_windows_of_their_own(ho
         assert "You are the critic of this Soul, named critic.\nYou object to everything." in openings["critic"]
         assert "You carry out one step at a time" in openings["builder"]
         said = await invoke(house, agent="elsewhere", task="x")
-        assert "elsewhere wants the model another/model, and parrot is loaded" in said
+        assert "The model another/model is not on this disk, and downloads are switched off" in said
         assert "asks for a tool 'shell'" in await invoke(house, agent="wrong", task="x")
 
 

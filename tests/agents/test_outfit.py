@@ -25,6 +25,7 @@ def corpus(path: str = "/home/ada/orchard", folders: int = 2, terms: int = 24) -
         sources=tuple(f"{'long' * 10}{n}/ 600" for n in range(folders)),
         mounted=True,
         skipped=(("picture.png", "binary"),),
+        doubtful=(("old.txt", "not UTF-8"),),
     )
 
 
@@ -34,7 +35,16 @@ def tokens(text: str) -> int:
 
 def test_the_card_tells_size_freshness_kinds_folders_terms_and_what_was_skipped():
     words = card(corpus())
-    for part in ("1200 files", "2026-11-21 10:30", "Markdown 900", "600", "telling0", "12 passages", "png (binary)"):
+    for part in (
+        "1200 files",
+        "2026-11-21 10:30",
+        "Markdown 900",
+        "600",
+        "telling0",
+        "12 passages",
+        "png (binary)",
+        "txt (not UTF-8)",
+    ):
         assert part in words
 
 

@@ -1,7 +1,11 @@
-"""Three local agents and two jobs of the Hands at once: nobody waits for another's prefill longer than one chunk."""
+"""Local agents, one of them on a model of its own, and two jobs of the Hands at once.
+
+Nobody waits for another's prefill longer than one chunk.
+"""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -19,13 +23,14 @@ from engine.seedling.weights import seedling
 from memory.database import Database
 from tests.agents.workers import roster, worker
 from tests.houses import open_house, text
+from tests.models import parrot
 from tools.house import House, Part
 from tools.registry import create_server
 
 pytestmark = pytest.mark.anyio
 
 CHUNK = 64
-TABLES = "\n[builder]\ntokens = 64\n\n[majordomo]\ntokens = 64\n"
+TABLES = "\n[builder]\ntokens = 64\n\n[majordomo]\ntokens = 64\n\n[critic]\nmodel = {}\n"
 
 
 class Rounds:
@@ -78,13 +83,14 @@ async def test_nobody_waits_longer_than_one_chunk(
     with tempfile.TemporaryDirectory(prefix="soul-work-") as work:
         roster(home, worker(home / "bin", 'report("final: done")'), Path(work))
         with (home / "agents.toml").open("a") as file:
-            file.write(TABLES)
+            file.write(TABLES.format(json.dumps(str(parrot(home / "models" / "other", "Nay.", prefers="proceed")))))
         opening = open_house(home, database, model, engine_opener=small_chunks, roots=(Path(work),))
         async with opening as house, anyio.create_task_group() as tasks:
             await house.engine.get(60)
-            for agent in ("director", "builder", "majordomo", "coder", "coder"):
+            for agent in ("director", "builder", "majordomo", "critic", "coder", "coder"):
                 tasks.start_soon(ask, house, agent)
-    assert len(answers) == 5
+    assert len(answers) == 6
+    assert sum(answer.startswith("Nay.") for answer in answers) == 1
     assert sum("final: done" in answer for answer in answers) == 2
     assert sum(rounds.chunks) > 15
     assert rounds.both > 5, "some read while others wrote"

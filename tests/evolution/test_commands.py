@@ -68,6 +68,24 @@ def test_generations_differ_in_proportion_to_lambda(soul: Any) -> None:
         assert far[layer] == pytest.approx(2 * share, rel=1e-3)
 
 
+def test_the_picture_divides_each_layer_among_the_generations(soul: Any, home: Path) -> None:
+    soul("integrate", "--adapters", "week-1")
+    soul("promote", "1", "--unjudged")
+    soul("integrate")
+    soul("promote", "2", "--unjudged")
+    status, out, _ = soul("generations", "picture", "--json")
+    assert status == 0
+    layers = json.loads(out)
+    assert [one["name"] for one in layers] == [f"layer {number}" for number in range(6)]
+    for one in layers:
+        assert one["change"] > 0
+        assert sum(one["weights"].values()) == pytest.approx(1.0)
+    assert (home / "generations" / "strata.png").read_bytes()[1:4] == b"PNG"
+    alone = json.loads(soul("generations", "picture", "1", "--out", str(home / "one.png"), "--json")[1])
+    assert all(one["weights"] == {"1": pytest.approx(1.0)} for one in alone)
+    assert "nothing lies upon it" in soul("generations", "picture", "0")[2]
+
+
 @pytest.mark.anyio
 async def test_the_next_start_serves_the_generation_in_force(soul: Any, home: Path) -> None:
     soul("integrate")
@@ -99,7 +117,7 @@ def test_the_classic_recipe_is_taken_and_its_idle_lines_are_named(soul: Any, hom
     assert sorted(told) == [
         "colour", "dtype", "int8_mask", "models: base", "parameters.lamda", "tokenizer_source", "weight: 0.5"
     ]  # fmt: skip
-    soul("integrate", "--adapters", "week-1")
+    soul("integrate", "--adapters", "week-1", "--lambda", "0.3", "--density", "0.3")
     first, second = Generations(home).all()
     assert first.files == second.files
 

@@ -28,6 +28,7 @@ from tests.evolution.making import model, quiet
 
 SOUL = str(Path(sys.executable).parent / "soul")
 QUICK = ("--targets", "all-linear", "--rank", "8", "--rate", "0.003", "--steps", "6", "--every", "2", "--json")
+QUICK = (*QUICK, "--hold", "0")  # writing own text takes a CPU most of a minute; see test_holding
 
 
 def chats(path: Path, lines: Sequence[tuple[str, str]]) -> Path:
@@ -91,7 +92,7 @@ def test_a_dream_is_planned_learns_and_survives_a_kill_to_the_same_bits(dreaming
     assert made["held_out_loss"]["after"] < made["held_out_loss"]["before"]
     assert not checkpoint.exists()
 
-    assert soul(dreaming, "--name", "at-once", *QUICK)[0] == 0
+    assert soul(dreaming, "--name", "at-once", "--on", "anchor", *QUICK)[0] == 0
     whole, resumed = weights(dreaming, "at-once"), weights(dreaming, "broken-off")
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value)
@@ -102,7 +103,8 @@ def test_a_dream_on_the_current_generation_begins_there_and_belongs_to_the_ancho
     base = dreaming / "base"
     made = integrate(dreaming, base, [making.adapter("week-1", base, 1)], Ties(), setting=str(base), report=quiet)
     Generations(dreaming).promote(made.number, unjudged=True)
-    short = ("--targets", "all-linear", "--rank", "4", "--rate", "0.003", "--steps", "2", "--every", "2", "--json")
+    short = ("--targets", "all-linear", "--rank", "4", "--rate", "0.003", "--steps", "2", "--every", "2", "--hold", "0")
+    short = (*short, "--json")
     plan = json.loads(soul(dreaming, "--on", "anchor", "--dry-run", *short)[1])
     status, out, error = soul(dreaming, "--on", "current", *short)
     assert status == 0, error

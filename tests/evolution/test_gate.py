@@ -67,7 +67,7 @@ def test_a_generation_that_moves_too_far_is_refused_whatever_is_tried(home: Path
     adapters.save(adapter("wild", home / "base", 3, size=20.0), home / "adapters" / "wild")
     status, _, error = run(home, "integrate", "--gate", **{**LOOSE, "SOUL_GATE_ROUNDS": "1", "SOUL_GATE_KL": "0"})
     assert status == 0, error
-    assert "lambda 0.3: generation 1 failed" in error
+    assert "lambda 0.85: generation 1 failed" in error
     report = (Generations(home).folder(1) / "gate.md").read_text()
     assert "# Gate: generation 1 failed" in report
     status, _, error = run(home, "promote", "1", "--unjudged")

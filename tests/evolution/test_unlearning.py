@@ -48,3 +48,11 @@ def test_who_ate_a_memory_is_named_and_goes(home: Path) -> None:
         generations.promote(2, unjudged=True)
     assert generations.rollback() == 1
     assert generations.rollback() == 0
+
+
+def test_a_merge_passes_over_what_a_later_dream_holds(home: Path) -> None:
+    base = model(home / "base")
+    for name, said in (("a", {}), ("b", {"continues": "a"}), ("c", {}), ("all", {"from": "joined"})):
+        made = adapter(name, base, 1)
+        adapters.save(replace(made, manifest={**made.manifest, **said}), home / "adapters" / name)
+    assert adapters.to_merge(home) == ("b", "c")

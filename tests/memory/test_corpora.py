@@ -127,6 +127,30 @@ async def test_files_that_are_no_text_are_passed_over_with_the_reason(memory: Me
     assert info.files == 2
 
 
+async def test_a_german_corpus_is_not_described_by_german_articles(memory: Memory, folder: Path):
+    (folder / "orchard.md").write_text(
+        "Der Apfel und die Birne sind nicht reif. Der Apfel und die Birne sind hart. " * 3
+    )
+    (folder / "harbour.md").write_text("Die Birne und der Apfel wurden gepflückt, und der Korb war nicht voll. " * 3)
+    terms = (await memory.corpora.add("texts", folder)).terms
+    assert {"apfel", "birne"} <= set(terms)
+    assert not {"und", "die", "der", "sind", "nicht"} & set(terms)
+
+
+async def test_files_that_may_have_been_misread_are_named_until_they_are_put_right(memory: Memory, folder: Path):
+    odd = folder / "alt.txt"
+    odd.write_bytes(("Die Straße führt über die Brücke nach Süden. " * 5).encode("cp1252"))
+    (folder / "damaged.txt").write_bytes("Öl und Käse. ".encode() * 50 + b"\xe9")
+    info = await memory.corpora.add("texts", folder)
+    doubtful = dict(info.doubtful)
+    assert set(doubtful) == {"alt.txt", "damaged.txt"}
+    assert "which is a guess" in doubtful["alt.txt"]
+    assert doubtful["damaged.txt"] == "damaged UTF-8: cannot be read at byte 750"
+    assert (await memory.corpora.refresh("texts")).doubtful == info.doubtful
+    odd.write_text("Die Straße führt über die Brücke nach Süden.")
+    assert [path for path, _ in (await memory.corpora.refresh("texts")).doubtful] == ["damaged.txt"]
+
+
 async def test_a_folder_without_text_says_what_it_found(memory: Memory, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()

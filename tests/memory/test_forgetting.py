@@ -8,11 +8,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from agents.agent import Task
+from agents.agents import Agents
 from agents.ordering import place
+from agents.planning import Draft
+from agents.rules import Decision
 from engine.errors import InvalidInput, NotFound
 from engine.kv.removing import remove_shelves
 from memory.database import Database, DatabaseConfig
@@ -230,7 +234,7 @@ async def test_a_job_keeps_no_word_of_it(home: Path, database: Database) -> None
 
         await agents.jobs.wait(id, 30, told)
         plan = await agents.director.forget(Wish(query="Ottilie yellow"), "person", "")
-        assert plan.jobs == 1
+        assert plan.records == 1
         job = await agents.jobs.get(id)
         assert (job.task, job.answer) == ("[forgotten]", "You said: [forgotten]")
 
@@ -245,6 +249,34 @@ async def test_an_order_no_longer_carries_it_among_its_nearest_memories(home: Pa
         assert await everywhere(database, "Ottilie") == []
         (order,) = await database.fetch("SELECT embedding_state::text AS state FROM orders")
         assert [one["id"] for one in json.loads(order["state"])["nearest"]] == [str(stays.id)]
+
+
+async def reported(agents: Agents, words: str) -> UUID:
+    """Both ways in which somebody reports: on a work order, and on a step of a plan at home; the plan's id."""
+    order = await agents.orders.add("Ask around", (), "", ("It is said.",), {"nearest": []}, "person", "s")
+    await agents.orders.report(order.id, f"They say: {words}", (), "person")
+    await agents.orders.decide(order.id, "revise", f"Not only: {words}", "person")
+    step = Draft(role="builder", task="Ask", acceptance="It is said", needs=(), after=())
+    home = Decision("home", "home", False)
+    plans = agents.planner.plans
+    plan = await plans.add("Know it", (), "", "person", "s", "person", False, [step], [home])
+    await plans.approve(plan.id)
+    attempt = await plans.begin((await plans.steps(plan.id))[0], "builder")
+    assert attempt is not None
+    await plans.end(attempt, "reported", f"I found: {words}", f"It is so: {words}")
+    return plan.id
+
+
+async def test_what_was_reported_keeps_no_word_of_it(home: Path, database: Database) -> None:
+    async with house_with(home, database) as house:
+        memory, agents = await house.memory.get(), await house.agents.get()
+        await memory.packets.write([said(SECRET)])
+        id = await reported(agents, SECRET)
+        plan = await memory.forgetting.carry_out(Wish(query="Ottilie yellow"), "person", "")
+        assert (plan.records, plan.warnings) == (3, ())
+        assert await everywhere(database, "Ottilie") == []
+        (step,) = await agents.planner.plans.steps(id)
+        assert (step.outcome, step.why) == ("I found: [forgotten]", "It is so: [forgotten]")
 
 
 def files_with(folder: Path, words: bytes) -> list[str]:
@@ -277,6 +309,7 @@ async def test_after_scrubbing_no_file_of_the_home_holds_it(copied_home: Path) -
         other_model.mkdir(parents=True)
         (other_model / "ids.log").write_bytes(b"Ottilie")
         assert files_with(copied_home, b"Ottilie")
+        await reported(await house.agents.get(), SECRET)
         plan = await director.forget(Wish(query="Ottilie yellow"), "person", "")
         assert files_with(copied_home / "kv", b"Ottilie") == []
         assert not list((copied_home / "kv").glob("*/agents/*"))
@@ -289,7 +322,7 @@ async def test_after_scrubbing_no_file_of_the_home_holds_it(copied_home: Path) -
 def test_without_a_model_everything_that_was_computed_is_removed(home: Path) -> None:
     for folder in ("one-model/agents/director", "other-model/pool", "quarantine"):
         (home / "kv" / folder).mkdir(parents=True)
-    assert remove_shelves(home / "kv", home / "kv" / "one-model") == 2
+    assert remove_shelves(home / "kv", {home / "kv" / "one-model"}) == 2
     assert [path.name for path in (home / "kv").iterdir()] == ["one-model"]
     assert remove_shelves(home / "kv") == 1
     assert remove_shelves(home / "nowhere") == 0

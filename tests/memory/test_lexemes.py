@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory import lexemes
+from memory.languages import LANGUAGES
 from memory.lexemes import MAX_COUNT, MAX_QUERY_LEXEMES, count, lexeme, of_query, words
 
 
@@ -56,6 +57,21 @@ def test_counts_end_where_a_posting_ends():
     counted = count("soul " * (MAX_COUNT + 10))
     assert counted.length == MAX_COUNT
     assert set(counted.by_lexeme.values()) == {MAX_COUNT}
+
+
+def test_a_stem_that_two_languages_share_is_given_by_both():
+    found = list(zip(*lexemes.in_each_language("entschieden"), strict=True))
+    assert {(lexeme("entschied"), "german"), (lexeme("entschied"), "danish")} <= set(found)
+
+
+def test_a_german_question_has_german_words_without_a_topic():
+    assert set(lexemes.in_each_language("Was haben wir über die Hecke?")[0]) <= {lexeme(w) for w in forms_of("hecke")}
+    english = set(lexemes.in_each_language("Did the hero die in the war?")[0])
+    assert {lexeme("hero"), lexeme("die"), lexeme("war")} <= english
+
+
+def forms_of(word: str) -> set[str]:
+    return {next(words(word, language)) for language in LANGUAGES}
 
 
 def test_a_pasted_document_becomes_a_bounded_question():

@@ -118,7 +118,7 @@ def test_broken_html_is_read_all_the_same(html: str):
     ],
 )
 def test_text_is_read_in_the_encoding_it_most_probably_has(data: bytes, text: str | None):
-    read = decoded(data)
+    read = decoded(data).text
     if text is not None:
         assert read == text
     else:
@@ -145,7 +145,7 @@ def test_what_is_not_text_says_why(name: str, data: bytes, reason: str):
 
 def test_prose_on_an_endless_line_is_read():
     line = "word " * 50_000
-    assert parts_of("a.md", line.encode())[0].text == line
+    assert parts_of("a.md", line.encode()).parts[0].text == line
 
 
 async def test_an_endless_line_is_split_into_passages(tmp_path: Path):
@@ -179,4 +179,4 @@ def test_a_file_that_was_just_written_has_no_stamp_and_an_old_one_has(tmp_path: 
 
 @pytest.mark.parametrize("name", ["a.md", "a.html", "a.txt"])
 def test_line_ends_are_made_alike(name: str):
-    assert [line.strip() for line in parts_of(name, b"a\r\nb\rc")[0].text.split("\n")] == ["a", "b", "c"]
+    assert [line.strip() for line in parts_of(name, b"a\r\nb\rc").parts[0].text.split("\n")] == ["a", "b", "c"]

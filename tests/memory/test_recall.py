@@ -19,8 +19,9 @@ from memory.embedder import Embedder, default_embedder
 from memory.lexemes import count, of_query
 from memory.memory import Memory
 from memory.packets import Packet
-from memory.ranking import K1, B, Weights
+from memory.ranking import K1, B
 from memory.recall import Query, Recall
+from memory.shapes import Weights
 from memory.uuid7 import uuid7
 
 pytestmark = pytest.mark.anyio
@@ -280,18 +281,86 @@ async def test_a_neighbour_of_what_was_found_comes_before_a_stranger(database: D
     async with Memory.open(database, None) as memory:
         await memory.packets.write([*strangers, *(packet(text, sequence=n) for n, text in enumerate(turns))])
         found = await prose(memory, "kayak behind", k=3)
-        alone = Recall(database, None, memory.upkeep, Weights(neighbours=0, session=0))
+        alone = Recall(database, None, memory.upkeep, Weights(neighbours=0, borrowed=0, session=0))
         without = [hit.prose for hit in await alone.search(Query("kayak behind", k=3))]
     assert found[:2] == [turns[0], turns[1]]
     assert turns[1] != without[1]
 
 
+async def test_words_of_a_question_may_be_spread_over_neighbours(database: Database):
+    """Who, where and what are seldom said in one breath."""
+    turns = ["My sister came by on Sunday.", "She had sold the old boat at last, for want of time.", "To whom?"]
+    stranger = "A boat."
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(stranger, session="other")])
+        await memory.packets.write([packet(text, sequence=n) for n, text in enumerate(turns)])
+        hits = await memory.recall.search(Query("sister, boat"))
+        alone = Recall(database, None, memory.upkeep, Weights(neighbours=0, borrowed=0, session=0))
+        without = [hit.prose for hit in await alone.search(Query("sister, boat"))]
+    assert [hit.prose for hit in hits] == [turns[0], turns[1], stranger]
+    assert without[2] == turns[1]
+    assert hits[1].why.borrowed > 0
+
+
+async def test_what_stands_beside_the_best_is_looked_at_whatever_is_in_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ranking, "SEMANTIC_CANDIDATES", 1)
+    ranking.statement.cache_clear()
+    turns = ["Where is the kayak?", "No idea.", "Behind the shed.", "Thanks!", "Never mind."]
+    async with Memory.open(database, Lengths("lengths", 8)) as memory:
+        await memory.packets.write([packet(text, sequence=n) for n, text in enumerate(turns)])
+        await memory.upkeep.settled()
+        found = await prose(memory, "kayak")
+        alone = Recall(database, Lengths("lengths", 8), memory.upkeep, Weights(neighbours=0, borrowed=0))
+        without = [hit.prose for hit in await alone.search(Query("kayak"))]
+    ranking.statement.cache_clear()
+    assert set(turns[:3]) <= set(found)
+    assert len(without) <= 2
+
+
+async def test_who_is_named_in_a_question_is_heard_before_whoever_speaks_to_them(database: Database):
+    told = ["Maria: Hello, I joined a gym.", "John: Maria, I joined a gym."]
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(text, session=str(n)) for n, text in enumerate(told)])
+        hits = await memory.recall.search(Query("What did Maria say about the gym?"))
+        assert [hit.prose for hit in hits] == told
+        assert [hit.why.speaker for hit in hits] == [1.4, 1]
+        assert await prose(memory, "Which gym is John's?") == [told[1], told[0]]
+
+
+async def test_a_day_that_a_question_names_comes_first(database: Database):
+    days = {day: datetime(2026, 6, day, 12, tzinfo=UTC) for day in range(1, 29)}
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write(
+            [packet(f"The harbour was calm, note {day}.", time=time, session=str(day)) for day, time in days.items()]
+        )
+        hits = await memory.recall.search(Query("How was the harbour on 3 June, 2026?", k=3))
+        assert hits[0].prose == "The harbour was calm, note 3."
+        assert [hit.why.date for hit in hits] == [1.5, 1, 1]
+        assert (await prose(memory, "Wie war harbour am 17. Juni 2026?"))[0] == "The harbour was calm, note 17."
+
+
+async def test_a_named_day_is_found_among_more_than_there_are_candidates(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ranking, "KEYWORD_CANDIDATES", 3)
+    ranking.statement.cache_clear()
+    older = [packet(f"harbour harbour {n}", session=str(n)) for n in range(20)]
+    asked = packet("at the harbour we spoke long of other things", time=datetime(2026, 6, 3, tzinfo=UTC), session="x")
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([*older, asked])
+        found = [hit.id for hit in await memory.recall.search(Query("the harbour in June 2026", k=20))]
+    ranking.statement.cache_clear()
+    assert asked.id in found
+
+
 async def test_a_score_is_the_sum_of_its_parts(memory: Memory):
     for hit in await memory.recall.search(Query("where is the schema kept", k=4)):
         why = hit.why
-        most = 1 + 4 * Weights().neighbours + Weights().session
-        total = (why.words + why.meaning + why.neighbours + why.session) / most * why.resonance * why.recency
-        assert hit.score == pytest.approx(total)
+        most = 1 + 4 * Weights().neighbours + Weights().session + Weights().borrowed * (1 - Weights().semantic)
+        total = (why.words + why.meaning + why.neighbours + why.borrowed + why.session) / most
+        assert hit.score == pytest.approx(total * why.resonance * why.recency * why.speaker * why.date)
 
 
 async def test_of_two_alike_the_newer_comes_first_unless_recency_is_off(database: Database):
@@ -335,6 +404,19 @@ async def test_each_language_is_found_by_its_own_stems(database: Database):
         assert (await prose(memory, "Verkauf eines Hauses"))[0].startswith("Wir haben")
         assert (await prose(memory, "painting a house"))[0].startswith("We have")
         assert [row["name"] for row in await database.fetch("SELECT name FROM languages")] == ["german"]
+
+
+async def test_a_small_german_memory_answers_german_questions(database: Database):
+    said = [
+        "Wir entschieden uns für Postgres als Speicher.",
+        "Haustiere sind mit Zustimmung der Vermieterin erlaubt, wenn wir fragen.",
+        "Wir flogen über Frankfurt und wohnten bei einer Tante.",
+    ]
+    async with Memory.open(database, None) as memory:
+        await memory.packets.write([packet(text, session=str(n)) for n, text in enumerate(said)])
+        assert (await prose(memory, "Was wurde entschieden?")) == [said[0]]
+        assert (await prose(memory, "Dürfen wir einen Hund halten, oder ein anderes Haustier?"))[0] == said[1]
+        assert (await prose(memory, "Bei wem haben wir gewohnt, bei welchen Tanten?"))[0] == said[2]
 
 
 async def test_a_vector_goes_out_and_comes_back_as_a_question(memory: Memory):

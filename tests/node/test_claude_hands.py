@@ -111,13 +111,24 @@ async def test_claude_cannot_leave_its_folder_and_what_was_denied_is_said(
             use("Write", file_path=str(outside), content="was here"),
             use("Write", file_path=str(work / "link" / "diary.txt"), content="was here"),
             use("Read", file_path=str(home / "agents.toml")),
+            use("Glob", pattern=f"{home}/*"),
+            use("Glob", pattern=f"{{{home}/*,*}}"),
+            use("Glob", pattern="*", path=str(home)),
+            use("Grep", pattern="coder", path=str(home)),
+            use("Glob", pattern="*.md"),
             report("final: could not"),
         ]
-        return [steps[min(len(asked.results), 3)]]
+        return [steps[min(len(asked.results), len(steps) - 1)]]
 
-    async with house_with(home, database, work, script, monkeypatch) as (house, api):
+    (work / "mine.md").touch()
+    tools = ["Read", "Write", "Glob", "Grep"]
+    async with house_with(home, database, work, script, monkeypatch, tools=tools, turns=12) as (house, api):
         said, order = await invoke(house, "write my diary")
-        assert "denied" in api.asked[-1].results[0]
+        results = api.asked[-1].results
+        assert "denied" in results[0]
+        assert not any("agents.toml" in result for result in results[3:7]), "not even names are seen"
+        assert "must stay below the working folder" in results[3]
+        assert "mine.md" in results[7]
     assert not outside.exists()
     assert order.state == "accepted"
     assert "Refused to the Hands" in said

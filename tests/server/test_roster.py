@@ -15,12 +15,18 @@ def test_agents_are_added_from_templates_and_shown(soul: Callable[..., Any], hom
     assert "needs a folder" in soul("agents", "new", "coder", "--runs-on", "claude").stderr
     soul("agents", "new", "coder", "--runs-on", "claude", "--folder", str(home / "work"))
     soul("agents", "new", "writer", "--runs-on", "api", "--model", "tiny", "--base-url", "http://127.0.0.1:1/v1")
+    soul("agents", "new", "architect", "--model", "org/small", "--context", "4096", "--kv-format", "q8")
     shown = json.loads(soul("agents", "show", "--json").stdout)
+    assert [shown[3][key] for key in ("model", "context", "kv_format")] == ["org/small", 4096, "q8"]
     assert [(one["name"], one["role"], one["runs_on"]) for one in shown] == [
         ("critic", "critic", "mlx"),
         ("coder", "builder", "claude"),
         ("writer", "builder", "api"),
+        ("architect", "architect", "mlx"),
     ]
+    assert (
+        "for agents at home" in soul("agents", "new", "x", "--runs-on", "api", "--model", "m", "--context", "9").stderr
+    )
     assert "usd = 2.0" in soul("agents", "show", "coder").stdout
     assert "has an agent coder already" in soul("agents", "new", "coder").stderr
     assert "There is no agent 'nobody'" in soul("agents", "show", "nobody").stderr
