@@ -137,6 +137,8 @@ def test_closing_stdin_ends_it_at_once_and_the_daemon_stays(serve: Callable[...,
 
 
 def test_signals_end_it(serve: Callable[..., Any]) -> None:
+    # A shell's background job ignores the interrupt, and so would everything that these tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGINT, signal.SIGTERM):
         client = serve()
         client.greet()
