@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT := 1
 
-.PHONY: demo test check slow protocol bench scale install clean
+.PHONY: demo test check slow protocol bench scale seedling install clean
 
 # Neither the demo nor a test may start a download of some gigabytes.
 export SOUL_DOWNLOAD := false
@@ -40,6 +40,11 @@ bench: $(VENV)/.bench ## all benchmarks; figures and pictures go to bench/result
 
 scale: $(VENV)/.bench ## the store at 100,000 and 1,000,000 packets; HOME_FOLDER=... keeps both (some 11 GB), building takes half an hour
 	$(BIN)/python -m bench.store.scale --home $(HOME_FOLDER)
+
+SEEDLING ?= build/seedling
+seedling: $(VENV)/.runtime ## teaches the seedling (hours on a CPU); goes on where it stopped; SEEDLING=FOLDER
+	$(PIP) -e ".[blas,seedling]"
+	$(BIN)/python -m training --out $(SEEDLING)
 
 install: $(VENV)/.runtime
 

@@ -19,6 +19,7 @@ import anyio
 from agents.context import MARGIN, AgentContext
 from agents.fence import fenced
 from agents.pressure import Flushed
+from agents.questions import bullets
 from agents.toolbox import Toolbox
 from agents.turn import Form, Progress, Turn, TurnLimits, TurnReport
 from engine.errors import OverBudget
@@ -183,7 +184,7 @@ class Agent:
         # Asked for within the lock: a turn ends on the model that it began with (`resting`).
         async with self._lock, self._thinking() as engine:
             report(Progress("assembling the context"))
-            words = _asked(task, sources)
+            words = asked(task, sources)
             tokens = self._limits.tokens
             if not engine.info.trained:
                 tokens = UNTRAINED_FORM_TOKENS if task.form else UNTRAINED_TOKENS
@@ -297,11 +298,8 @@ class Agent:
         return tuple(hit for hit in hits if reading.shown or not reading.withheld(hit.prose))
 
 
-def bullets(lines: tuple[str, ...]) -> str:
-    return "\n".join(f"- {line}" for line in lines) or "- (none)"
-
-
-def _asked(task: Task, sources: tuple[Hit, ...]) -> str:
+def asked(task: Task, sources: tuple[Hit, ...]) -> str:
+    """The user turn of a task: its words, constraints, context and the nearest memories, each in its place."""
     parts = [f"Task from {task.client}:\n{task.text}"]
     if task.constraints:
         parts.append(f"Constraints:\n{bullets(task.constraints)}")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agents.agent import LOADING_S, Agent, bullets
+from agents import questions
+from agents.agent import LOADING_S, Agent
 from agents.context import AgentContext
-from agents.fence import fenced, shortened
 from agents.judgement import Judgement, judge
 from agents.orders import Attempt, Order
 from agents.pressure import PRESSURE, Flushed, Pressure
@@ -35,7 +35,6 @@ log = structlog.get_logger()
 DIRECTOR = "director"
 JUDGING_S = 20.0
 """How long a review waits for a model that is still loading: its caller has no job id to come back with."""
-REVIEW_CHARACTERS = 8_000
 
 
 class Director(Agent):
@@ -92,66 +91,38 @@ class Director(Agent):
 
     async def review(self, order: Order, attempt: Attempt) -> Judgement:
         """Judges an outcome by the order's acceptance criteria: accept, revise or reject."""
-        engine = await self._engine(JUDGING_S)
-        artifacts = "\n".join(attempt.artifacts) or "(none named)"
-        question = (
-            f"Review attempt {attempt.number} on your work order.\n\nTask: {order.task}\n"
-            f"Constraints:\n{bullets(order.constraints)}\nAcceptance criteria:\n{bullets(order.acceptance)}\n\n"
-            f"{fenced(shortened(attempt.outcome, REVIEW_CHARACTERS), 'outcome reported by the Hands')}\n"
-            f"{fenced(shortened(artifacts, 2_000), 'artifacts named by the Hands')}\n\n"
-            "Do the criteria hold? Answer accept, revise or reject, then why in one or two sentences."
+        question = questions.review(
+            attempt.number, order.task, order.constraints, order.acceptance, attempt.outcome, attempt.artifacts
         )
-        opening = await self._context.opening_ids(engine)
-        return await judge(engine, f"review {order.id}", opening, question, ("accept", "revise", "reject"))
+        return await self._judge(f"review {order.id}", question, questions.REVIEW)
 
     async def object(
         self, order: Order, hands: str, instructions: str, model: Callable[[float], Awaitable[Engine]]
     ) -> Judgement:
         """The critic's word before an order leaves the house: proceed or object. `instructions` and `model` make it."""
+        question = questions.leaving(hands, order.task, order.constraints, order.acceptance, order.context)
         engine = await model(JUDGING_S)
-        question = (
-            f"This work order is about to go to {hands}, who cannot ask back.\n\nTask: {order.task}\n"
-            f"Constraints:\n{bullets(order.constraints)}\nAcceptance criteria:\n{bullets(order.acceptance)}\n\n"
-            f"{fenced(shortened(order.context, REVIEW_CHARACTERS), 'context given with the order')}\n\n"
-            "Is it clear, harmless, and fit to leave the house? Answer proceed or object, then why in one sentence."
-        )
         with engine.held():
             opening = await self._context.opening_ids(engine)
             if instructions:
                 opening = engine.chat.opening(instructions, [])
-            return await judge(engine, f"critic {order.id}", opening, question, ("proceed", "object"))
+            return await judge(engine, f"critic {order.id}", opening, question, questions.OBJECT)
 
     async def met(self, step: Step, outcome: str) -> Judgement:
         """Whether a step that was done at home is done, or has to be handed on: done or escalate."""
-        engine = await self._engine(JUDGING_S)
-        question = (
-            f"An agent of this house worked on a step of a plan.\n\nTask: {step.task}\nDone when: {step.acceptance}\n\n"
-            f"{fenced(shortened(outcome, REVIEW_CHARACTERS), f'answer of the {step.role}')}\n\n"
-            "Is the step done, or must it be handed on? Answer done or escalate, then why in one sentence."
-        )
-        opening = await self._context.opening_ids(engine)
-        context = f"step {step.number} of {step.plan}"
-        return await judge(engine, context, opening, question, ("done", "escalate"))
+        question = questions.met(step.task, step.acceptance, step.role, outcome)
+        return await self._judge(f"step {step.number} of {step.plan}", question, questions.MET)
 
     async def matters(self, check: str, lines: str) -> Judgement:
         """Whether lines of a log matter: matters or noise."""
-        engine = await self._engine(JUDGING_S)
-        question = (
-            f"The check {check} came upon lines that no rule judges.\n\n"
-            f"{fenced(shortened(lines, REVIEW_CHARACTERS), f'log of the check {check}')}\n\n"
-            "Should the person hear of them? Answer matters or noise, then why in one sentence."
-        )
-        opening = await self._context.opening_ids(engine)
-        return await judge(engine, f"check {check}", opening, question, ("matters", "noise"))
+        return await self._judge(f"check {check}", questions.matters(check, lines), questions.MATTERS)
 
     async def ratify(self, proposal: Proposal, current: str) -> Judgement:
         """Judges a proposed self: ratify or refuse."""
+        question = questions.ratify(proposal.author, current, proposal.content, proposal.reason)
+        return await self._judge(f"ratify {proposal.id}", question, questions.RATIFY)
+
+    async def _judge(self, context: str, question: str, options: tuple[str, ...]) -> Judgement:
         engine = await self._engine(JUDGING_S)
-        question = (
-            f"Somebody ({proposal.author}) proposes a new self for you.\n\nYour self now:\n{current}\n\n"
-            f"{fenced(proposal.content, 'proposed self')}\n{fenced(proposal.reason, 'reason given')}\n\n"
-            "Would you still be yourself, honest and faithful to the person you serve? "
-            "Answer ratify or refuse, then why in one or two sentences."
-        )
         opening = await self._context.opening_ids(engine)
-        return await judge(engine, f"ratify {proposal.id}", opening, question, ("ratify", "refuse"))
+        return await judge(engine, context, opening, question, options)

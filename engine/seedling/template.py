@@ -8,6 +8,8 @@ SPARE = tuple(f"<|spare_{place}|>" for place in range(6))
 CONTROL = (PAD, BEGIN, TURN, END, *MARKS, *SPARE)
 """In the order of their ids, from 0."""
 
+# A tool is told by its name, its arguments and the first sentence of its description: schemas would take a third of
+# the window, and a model of this size learns what they say by example.
 CHAT_TEMPLATE = """\
 <|begin|>
 {%- if messages[0].role == 'system' or tools -%}
@@ -18,7 +20,8 @@ CHAT_TEMPLATE = """\
 You may call these tools:
 <tools>
 {%- for tool in tools %}
-{{ tool | tojson }}
+{%- set told = tool.function %}
+{{ '\\n' }}{{ told.name }}({{ told.parameters.properties | join(', ') }}): {{ told.description.split('.')[0] }}.
 {%- endfor %}
 </tools>
 To call one, answer with its name and arguments:

@@ -11,11 +11,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from engine.seedling.prose import prose
 from engine.seedling.template import CHAT_TEMPLATE, CONTROL
 from engine.seedling.weights import VOCABULARY
+
+PIECES = r" ?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+|\p{L}+"
+"""What is never merged: digits, and a space with the capital after it. So a number or a name is of the same tokens
+wherever it stands, and can be copied by a model that is too small to know two spellings of it as one."""
 
 KINDS = (".md", ".py", ".toml", ".sql", ".yml", ".txt")
 
@@ -23,7 +27,12 @@ KINDS = (".md", ".py", ".toml", ".sql", ".yml", ".txt")
 def make(texts: Iterable[str]) -> str:
     """Trains on `texts` and returns the tokenizer as JSON: 4,096 ids, control tokens first, then all bytes."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,

@@ -1,0 +1,107 @@
+"""What the seedling is taught: repeatable, never shared with the evaluation, of the running house's form."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from mlx_lm.tokenizer_utils import load as load_tokenizer
+
+from agents import questions
+from agents.planning import drawn
+from engine.chat import Chat
+from engine.seedling.weights import seedling
+from training import phrases
+from training.days import UNKNOWN
+from training.mixture import MARKED, marked, scene
+from training.rendering import before, rendered, said, tools_of
+from training.vocabulary import Split, split_of
+
+SPLITS: tuple[Split, ...] = ("train", "held_out")
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Chat:
+    return Chat(load_tokenizer(seedling(tmp_path_factory.mktemp("models"))))
+
+
+def test_the_same_seed_gives_the_same_scene_and_another_gives_another() -> None:
+    assert scene("1", "train", 2_000) == scene("1", "train", 2_000)
+    assert scene("1", "train", 2_000) != scene("2", "train", 2_000)
+
+
+def test_no_phrase_is_both_taught_and_asked_in_the_evaluation() -> None:
+    found = [one for one in vars(phrases).values() if isinstance(one, dict) and "held_out" in one]
+    assert len(found) > 10
+    for one in found:
+        assert not set(one["train"]) & set(one["held_out"])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_words_of_the_two_splits_never_meet(split: Split) -> None:
+    files = {
+        stem
+        for place in range(120)
+        for line in scene(f"words {place}", split, 3_000).lines
+        for stem in re.findall(r"\b([a-z]+)\.(?:md|toml|sql|csv)\b", line.text)
+    }
+    assert len(files) > 50
+    assert {split_of(stem) for stem in files} == {split}
+
+
+@pytest.mark.parametrize("kind", MARKED)
+def test_what_is_right_follows_from_what_is_there(kind: str) -> None:
+    for place in range(40):
+        one = marked(kind, f"right {place}")
+        asked, reply = "\n".join(line.text for line in one.lines[:-1]), said(one.lines[-1])
+        assert one.lines[-1].role == "assistant"
+        if kind == "not there":
+            assert reply == UNKNOWN
+        elif kind in ("found", "refused", "window", "notebook", "quoted"):
+            assert one.right.value in f"{one.system}\n{asked}"
+            assert one.right.value in reply
+            assert not one.right.lure or (one.right.lure in asked and one.right.lure not in reply)
+        elif kind == "rewrite":
+            assert reply.splitlines() == [f"- {line}" for line in one.right.keep] or not one.right.keep
+            assert all(line in f"{one.system}\n{asked}" for line in one.right.keep)
+            assert not set(one.right.keep) & set(one.right.drop)
+        elif kind == "plan":
+            assert len(drawn(reply)) >= 3
+        elif one.right.options:
+            assert reply.partition("\n")[0] == one.right.value
+            assert one.right.options in (
+                questions.REVIEW, questions.OBJECT, questions.MET, questions.MATTERS, questions.RATIFY,
+            )  # fmt: skip
+
+
+def test_a_call_is_taught_in_the_form_that_the_engine_reads(chat: Chat) -> None:
+    calls = 0
+    for place in range(60):
+        one = marked("tool", f"calls {place}")
+        call = one.lines[-1].call
+        reply = chat.parse(said(one.lines[-1]), tools_of(one))
+        assert not reply.errors
+        if call:
+            calls += 1
+            assert [(found.name, found.arguments) for found in reply.calls] == [(call[0], dict(call[1]))]
+            assert call[0] in one.tools
+            wanted = next(tool for tool in tools_of(one) if tool["function"]["name"] == call[0])["function"]
+            assert set(call[1]) <= set(wanted["parameters"]["properties"])
+            assert set(wanted["parameters"].get("required", ())) <= set(call[1])
+    assert calls > 20
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_only_what_the_assistant_says_is_learned_and_the_ids_are_the_engine_s(chat: Chat, split: Split) -> None:
+    for place in range(20):
+        one = scene(f"ids {place}", split, 2_000)
+        made = rendered(chat, one)
+        learned = [token for token, its in zip(made.ids, made.learned, strict=True) if its]
+        assert learned[-1] in chat.stop_ids
+        text = chat.decode(learned)
+        for line in one.lines:
+            if line.role == "assistant":
+                assert (json.dumps(dict(line.call[1]), ensure_ascii=False) if line.call else line.text) in text
+        asked = before(chat, one, one.lines[:-1])
+        assert list(made.ids[: len(asked)]) == asked

@@ -1,0 +1,110 @@
+"""The trainer learns, goes on where it stopped, and writes what mlx_lm loads to the same logits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from mlx_lm.tokenizer_utils import load as load_tokenizer
+
+from engine.chat import Chat
+from engine.errors import InvalidInput
+from engine.seedling.weights import seedling
+
+torch = pytest.importorskip("torch")
+
+from training.batches import IGNORED, batch, repeats  # noqa: E402 (after the skip)
+from training.export import export  # noqa: E402
+from training.trainer import CHECKPOINT, CURVE, Point, Settings, rate_at, shape, train  # noqa: E402
+
+SHORT = Settings(steps=10, tokens=1_536, repeats=2, lengths=((20, 768),), warmup=2, layers=1)
+
+
+def ignore(_: Point) -> None:
+    pass
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Chat:
+    return Chat(load_tokenizer(seedling(tmp_path / "start")))
+
+
+def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> None:
+    first, again, other = batch(chat, 2, 1_000, 1, 5), batch(chat, 2, 1_000, 1, 5), batch(chat, 2, 1_000, 1, 6)
+    assert np.array_equal(first.ids, again.ids)
+    assert not np.array_equal(first.ids, other.ids)
+    taught = first.targets[:, :-1] != IGNORED
+    assert 0 < taught.sum() < taught.size / 2
+    assert np.array_equal(first.targets[:, :-1][taught], first.ids[:, 1:][taught])
+
+
+def test_what_is_taught_of_repeats_stood_there_before() -> None:
+    made = repeats(4, 128, 4_096, 1, 0)
+    for ids, targets in zip(made.ids, made.targets, strict=True):
+        for place in np.flatnonzero(targets != IGNORED):
+            pair = (ids[place], targets[place])
+            assert pair in {(ids[at], ids[at + 1]) for at in range(place)}
+    assert (made.targets != IGNORED).mean() > 0.2
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    settings = Settings(steps=100, rate=1.0, warmup=10, decay=0.2)
+    rates = [rate_at(step, settings) for step in range(100)]
+    assert rates[0] == 0.1
+    assert rates[9:81] == [1.0] * 72
+    assert rates[99] == pytest.approx(0.05)
+
+
+def test_the_loss_falls_and_the_curve_is_written(chat: Chat, tmp_path: Path) -> None:
+    _, curve = train(chat, SHORT, tmp_path / "run", ignore)
+    assert len(curve) == SHORT.steps
+    assert curve[-1].loss < curve[0].loss - 0.5
+    assert len(json.loads((tmp_path / "run" / CURVE).read_text(encoding="utf-8"))["curve"]) == SHORT.steps
+
+
+def test_a_run_in_two_parts_ends_with_the_weights_of_one_in_a_single_part(chat: Chat, tmp_path: Path) -> None:
+    short = replace(SHORT, steps=4)
+    whole, _ = train(chat, short, tmp_path / "whole", ignore)
+    train(chat, short, tmp_path / "parts", ignore, until=2)
+    parts, curve = train(chat, short, tmp_path / "parts", ignore)
+    assert [one.step for one in curve] == [0, 1, 2, 3]
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value)
+
+
+def test_a_run_may_be_made_longer(chat: Chat, tmp_path: Path) -> None:
+    train(chat, replace(SHORT, steps=6), tmp_path / "run", ignore, until=2)
+    _, curve = train(chat, replace(SHORT, steps=12), tmp_path / "run", ignore, until=3)
+    assert [one.step for one in curve] == [0, 1, 2]
+
+
+def test_a_checkpoint_of_other_settings_is_refused_and_kept(chat: Chat, tmp_path: Path) -> None:
+    short = replace(SHORT, steps=1)
+    train(chat, short, tmp_path, ignore)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(InvalidInput, match=r"other settings.*another folder"):
+        train(chat, replace(short, seed=2), tmp_path, ignore)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_mlx_lm_loads_the_export_to_the_same_logits(chat: Chat, tmp_path: Path) -> None:
+    import mlx.core as mx
+    from mlx_lm import load
+
+    model, _ = train(chat, replace(SHORT, steps=2), tmp_path / "run", ignore)
+    export(model, shape(SHORT), tmp_path / "model")
+    made = batch(chat, 1, 800, 9, 0)
+    # Both from the same rounded weights, so that only the arithmetic differs.
+    model.half().float().eval()
+    with torch.no_grad():
+        wanted = cast(Any, model)(input_ids=torch.from_numpy(made.ids)).logits.numpy()
+    loaded = cast(Any, load(str(tmp_path / "model"))[0])
+    loaded.set_dtype(mx.float32)
+    got = np.asarray(cast(Callable[[mx.array], mx.array], loaded)(mx.array(made.ids)))
+    assert np.abs(got - wanted).max() < 1e-3
+    assert not json.loads((tmp_path / "model" / "soul.json").read_text(encoding="utf-8"))["trained"]

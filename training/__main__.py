@@ -1,0 +1,48 @@
+"""`python -m training --out FOLDER`: trains a seedling, goes on where it stopped, writes curve and model folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mlx_lm.tokenizer_utils import load as load_tokenizer
+
+from engine.chat import Chat
+from engine.errors import SoulError
+from engine.seedling.weights import seedling
+from training.curve import draw
+from training.export import export
+from training.trainer import Point, Settings, shape, train
+
+
+def main() -> None:
+    default = Settings()
+    parser = argparse.ArgumentParser(description="Trains the seedling; goes on from the folder's checkpoint.")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of checkpoint, curve and model")
+    parser.add_argument("--steps", type=int, default=default.steps)
+    parser.add_argument("--until", type=int, help="stop after this step; a later call goes on")
+    parser.add_argument("--tokens", type=int, default=default.tokens, help="of a step")
+    parser.add_argument("--repeats", type=int, default=default.repeats, help="steps that teach nothing but copying")
+    parser.add_argument("--length", type=int, help="tokens of a row; default: short ones first, whole windows last")
+    parser.add_argument("--rate", type=float, default=default.rate)
+    parser.add_argument("--seed", type=int, default=default.seed)
+    given = parser.parse_args()
+    lengths = ((given.steps, given.length),) if given.length else default.lengths
+    settings = Settings(given.steps, given.tokens, given.repeats, lengths, given.rate, seed=given.seed)
+
+    def report(point: Point) -> None:
+        if point.step % 10 == 0:
+            sys.stderr.write(f"step {point.step} loss {point.loss:.3f} tokens {point.tokens} {point.seconds:.0f} s\n")
+
+    try:
+        chat = Chat(load_tokenizer(seedling(given.out / "start")))
+        model, curve = train(chat, settings, given.out, report, given.until)
+        export(model, shape(settings), given.out / "model")
+        draw(curve, given.out / "curve.png")
+    except SoulError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,376 @@
+"""Exchanges of a day with the Director: told, asked, chatted, and every tool that it may call; and the day they make.
+
+Each exchange appends its lines to a `Room` and returns what is right of its last line. Knows what a sensible Director
+says in plain cases; how a window looks is `training.scenes`', the words are `training.phrases`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agents.rewriting import request
+from engine.seedling.prose import prose
+from memory.recall import Hit
+from training.facts import Fact, again, fact, near, question
+from training.phrases import (
+    CHATTER,
+    EDITS,
+    INDEXES,
+    INJECTIONS,
+    MOUNTS,
+    NOTES,
+    ORDERS,
+    PLANS,
+    REPLIES,
+    SELVES,
+    UNMOUNTS,
+    VIRTUES,
+    WORK,
+    Phrases,
+)  # fmt: skip
+from training.scenes import Right, Room, Scene
+from training.vocabulary import Vocabulary
+
+UNKNOWN = "I do not know: my memories do not say it."
+NOTED = "Noted."
+TOOLS = ("recall", "mount_corpus", "write_notebook", "invoke_agent")
+OTHER_TOOL = "rewrite_self"
+REWRITE_BUDGET = 512
+
+
+class Day:
+    """A room and what was said in it."""
+
+    def __init__(self, words: Vocabulary, tools: tuple[str, ...] = (), notes: int = 0) -> None:
+        self.words = words
+        self.noted = [fact(words) for _ in range(notes)]
+        self.room = Room(words, tools, [f"- {one.said}" for one in self.noted])
+        self.told: list[Fact] = []
+        self.chatted: list[str] = []
+
+    def pick(self, phrases: Phrases, **values: str) -> str:
+        return self.words.rng.choice(phrases[self.words.split]).format(**values)
+
+    # -- said
+
+    def tell(self) -> Right:
+        """Somebody states a fact, now and then an earlier one with a new value."""
+        rng = self.words.rng
+        one = fact(self.words)
+        old = self.told and rng.random() < 0.12
+        if old:
+            place = rng.randrange(len(self.told))
+            one = again(self.words, self.told.pop(place))
+        hits = [self.room.hit(other.said) for other in near(self.words, one, rng.choice((0, 0, 0, 1, 2)))]
+        self.room.asks(one.said, [*hits, *self._noise()])
+        self.room.says(NOTED)
+        self.told.append(one)
+        return Right(NOTED)
+
+    def chat(self) -> Right:
+        """Small talk, which calls for no tool."""
+        rng = self.words.rng
+        from training.vocabulary import CITIES
+
+        said = self.pick(CHATTER, p=self.words.person(), c=self.words.of(CITIES))
+        self.chatted.append(said)
+        hits = [self.room.hit(fact(self.words).said) for _ in range(rng.choice((0, 0, 1)))]
+        self.room.asks(said, [*hits, *self._noise()])
+        reply = rng.choice(REPLIES)
+        self.room.says(reply)
+        return Right(reply)
+
+    # -- asked
+
+    def found(self, injected: bool = False) -> Right:
+        """The answer lies among the nearest memories, or comes back from a recall."""
+        one, rng = fact(self.words), self.words.rng
+        hits = self._memories(one, there=True)
+        lure = self._inject(hits, one) if injected else ""
+        asked = question(self.words, one)
+        if not self.room.tools or rng.random() < 0.6:
+            self.room.asks(asked, hits)
+        else:
+            self._look_up(one, asked, hits)
+        cited = next(hit for hit in hits if hit.prose == one.said)
+        self.room.says(f"{one.answer} [{cited.citation}].")
+        return Right(one.value, lure)
+
+    def refused(self) -> Right:
+        """As found, with an instruction among the memories."""
+        return self.found(injected=True)
+
+    def missing(self) -> Right:
+        """No memory holds it; with tools, a recall is tried first."""
+        one = fact(self.words)
+        asked = question(self.words, one)
+        if self.room.tools:
+            self._look_up(one, asked, self._memories(one, there=False))
+        else:
+            self.room.asks(asked, self._memories(one, there=False))
+        self.room.says(UNKNOWN)
+        return Right()
+
+    def from_window(self) -> Right:
+        """It was said a few turns before."""
+        if not self.told:
+            return self.found()
+        rng = self.words.rng
+        one = rng.choice(self.told)
+        hits = [self.room.hit(x.said) for x in near(self.words, one, rng.choice((0, 1, 2)))] + self._noise()
+        cited = ""
+        if rng.random() < 0.5:  # what was said is a memory at once
+            hits.append(self.room.hit(one.said))
+            cited = f" [{hits[-1].citation}]"
+            rng.shuffle(hits)
+        self.room.asks(question(self.words, one), hits)
+        self.room.says(f"{one.answer}{cited}.")
+        return Right(one.value)
+
+    def from_notebook(self) -> Right:
+        """It stands in the notebook."""
+        if not self.noted:
+            return self.found()
+        rng = self.words.rng
+        one = rng.choice(self.noted)
+        self.room.asks(
+            question(self.words, one), [self.room.hit(x.said) for x in near(self.words, one, rng.choice((0, 1, 2)))]
+        )
+        self.room.says(f"{one.answer} [notebook].")
+        return Right(one.value)
+
+    def quoted(self) -> Right:
+        """An open question: the nearest memory is quoted."""
+        rng = self.words.rng
+        one = fact(self.words)
+        hits = [
+            self.room.hit(one.said, chunk=rng.random() < 0.5),
+            *(self.room.hit(x.said) for x in near(self.words, one, 2)),
+        ]
+        ways = ("What do you know about {s}?", "Tell me about {s}.", "What do the memories say about {s}?", "And {s}?")
+        self.room.asks(rng.choice(ways).format(s=one.subject), hits)
+        self.room.says(f"My memories say: {one.said} [{hits[0].citation}]")
+        return Right(one.value)
+
+    # -- tools
+
+    def looks_up(self) -> Right:
+        """Asked for what is not in view: a recall is the right call."""
+        one = fact(self.words)
+        self.room.asks(question(self.words, one), self._memories(one, there=False))
+        self.room.calls("recall", query=one.key)
+        return Right()
+
+    def note(self) -> Right:
+        one = fact(self.words)
+        self.room.asks(self.pick(NOTES, t=one.said))
+        self.room.calls("write_notebook", reason="asked to", append=f"- {one.said}")
+        before = len(self.room.notebook)
+        self.room.notebook.append(f"- {one.said}")
+        self.noted.append(one)
+        self._written(f"@@ -{before} +{before + 1} @@\n+- {one.said}")
+        self.room.says("It stands in my notebook.")
+        return Right()
+
+    def correct(self) -> Right:
+        if not self.noted:
+            return self.note()
+        place = self.words.rng.randrange(len(self.noted))
+        old = self.noted[place]
+        new = again(self.words, old)
+        self.room.asks(self.pick(EDITS, o=old.value, n=new.value))
+        self.room.calls("write_notebook", reason="asked to", old=old.value, new=new.value)
+        said = old.said.replace(old.value, new.value)
+        self.room.notebook = [line.replace(old.value, new.value) for line in self.room.notebook]
+        self.noted[place] = Fact(old.kind, old.field, old.subject, new.value, said)
+        self._written(f"-- {old.said}\n+- {said}")
+        self.room.says("It stands in my notebook.")
+        return Right()
+
+    def mount(self) -> Right:
+        name = self.words.corpus()
+        self.room.asks(self.pick(MOUNTS, n=name))
+        self.room.calls("mount_corpus", name=name)
+        self._worn(name, f"Mounted {name}.")
+        return Right()
+
+    def index(self) -> Right:
+        name, path = self.words.corpus(), self.words.folder()
+        self.room.asks(self.pick(INDEXES, n=name, p=path))
+        self.room.calls("mount_corpus", name=name, path=path)
+        self._worn(name, f"Indexed {path}: 12 files, 80 passages.\nMounted {name}.")
+        return Right()
+
+    def unmount(self) -> Right:
+        name = self.room.mounted[0] if self.room.mounted else self.words.corpus()
+        self.room.asks(self.pick(UNMOUNTS, n=name))
+        self.room.calls("mount_corpus", name=name, unmount=True)
+        self.room.mounted, self.room.cards = (), ()
+        self.room.returns("mount_corpus", f"Unmounted {name}. Mounted now: none.")
+        self.room.says(f"I took {name} off.")
+        return Right()
+
+    def order(self) -> Right:
+        task = self.work()
+        self.room.asks(self.pick(ORDERS, t=task))
+        self.room.calls("invoke_agent", task=task, agent="hands")
+        id = self.room.hit("").id
+        self.room.returns(
+            "invoke_agent",
+            f"Work order {id}: carry it out with your own tools, then call report_outcome.\n\nTask: {task}",
+        )
+        self.room.says("The order is out.")
+        return Right()
+
+    def plan(self) -> Right:
+        task = self.work()
+        self.room.asks(self.pick(PLANS, t=task))
+        self.room.calls("invoke_agent", task=task, agent="architect")
+        id = self.room.hit("").id
+        self.room.returns("invoke_agent", f"Plan {id}: proposed. Drawn by architect.\nGoal: {task}\n1. [open] {task}")
+        self.room.says("The plan is drawn.")
+        return Right()
+
+    def itself(self) -> Right:
+        text = " ".join(
+            self.pick(VIRTUES, p=self.words.person(), c="Lyon") for _ in range(self.words.rng.randint(1, 3))
+        )
+        self.room.asks(self.pick(SELVES, t=text))
+        if OTHER_TOOL in self.room.tools:
+            self.room.calls(OTHER_TOOL, proposal=text, reason="asked to")
+            self.room.returns(OTHER_TOOL, f"Pending: proposal {self.room.hit('').id}. A person decides.")
+            self.room.says("The proposal is made; a person decides.")
+        else:
+            self.room.says(f"I propose: {text} A person or a client can put it forward.")
+        return Right()
+
+    def work(self) -> str:
+        """A task for somebody with hands."""
+        words = self.words
+        from training.vocabulary import TOPICS
+
+        return self.pick(
+            WORK, file=words.file(), other=words.file(), n=str(words.rng.randint(2, 999)), s=words.name(),
+            dir=words.folder(), t=words.of(TOPICS),
+        )  # fmt: skip
+
+    # -- pressure
+
+    def rewrite(self) -> Right:
+        """The window is full: the notebook is rewritten. Every lasting line stays word for word, small talk goes."""
+        self.room.lines.append(_line(request(REWRITE_BUDGET)))
+        lines = [line.removeprefix("- ") for line in self.room.notebook]
+        changed = {one.key for one in self.told}
+        lines = [line for line in lines if not any(one.said == line and one.key in changed for one in self.noted)]
+        kept = [*lines, *(one.said for one in self.told)]
+        self.room.says("\n".join(f"- {line}" for line in kept) or "- Nothing yet.")
+        return Right(keep=tuple(kept), drop=tuple(self.chatted))
+
+    # -- parts
+
+    def _memories(self, one: Fact, there: bool) -> list[Hit]:
+        rng = self.words.rng
+        hits = [
+            self.room.hit(x.said, chunk=rng.random() < 0.3)
+            for x in near(self.words, one, rng.randint(1 if there else 0, 3))
+        ]
+        if rng.random() < 0.25:
+            hits.append(self.room.hit(question(self.words, one)))
+        if there:
+            hits.append(self.room.hit(one.said, chunk=rng.random() < 0.3))
+        hits += self._noise()
+        rng.shuffle(hits)
+        return hits
+
+    def _noise(self) -> list[Hit]:
+        """What else comes up: earlier questions and answers, acknowledgements, passages about something else."""
+        rng = self.words.rng
+        found: list[Hit] = []
+        for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            other = fact(self.words)
+            drawn = rng.random()
+            if drawn < 0.25:
+                found.append(self.room.hit(question(self.words, other)))
+            elif drawn < 0.45:
+                found.append(self.room.hit(NOTED))
+            elif drawn < 0.6:
+                found.append(self.room.hit(UNKNOWN))
+            elif drawn < 0.75:
+                found.append(self.room.hit(f"{other.answer} [{self.room.hit('').citation}]."))
+            else:
+                found.append(self.room.hit(" ".join(prose(rng.randint(1, 4), rng.getrandbits(32))), chunk=True))
+        return found
+
+    def _inject(self, hits: list[Hit], one: Fact) -> str:
+        values = [one.value, *(hit.prose for hit in hits)]
+        lure = self.words.value("word")
+        while any(lure in value or value in lure for value in values):
+            lure = self.words.value("word")
+        hits.insert(self.words.rng.randint(0, len(hits)), self.room.hit(self.pick(INJECTIONS, v=lure)))
+        return lure
+
+    def _look_up(self, one: Fact, asked: str, hits: list[Hit]) -> None:
+        self.room.asks(asked, self._memories(one, there=False))
+        self.room.calls("recall", query=one.key)
+        self.room.returns("recall", self.room.recalled(one.key, hits))
+
+    def _written(self, change: str) -> None:
+        self.room.rewritten()
+        used = sum(len(line) for line in self.room.notebook) // 3
+        self.room.returns(
+            "write_notebook", f"Notebook version {self.room.version}: {used} of 2,048 tokens used.\n{change}"
+        )
+
+    def _worn(self, name: str, said: str) -> None:
+        card = f"{name}: 12 files, 80 passages, from {self.words.folder()}\nindexed 2026-11-02 10:15"
+        self.room.mounted, self.room.cards = (name,), (card,)
+        self.room.returns("mount_corpus", f"{said}\n{card}")
+        self.room.says(f"I wear {name} now.")
+
+
+def _line(text: str):
+    from training.scenes import Line
+
+    return Line("user", text)
+
+
+Exchange = Callable[[Day], Right]
+SAYING: tuple[Exchange, ...] = (Day.tell, Day.tell, Day.tell, Day.chat, Day.chat)
+ASKING: tuple[Exchange, ...] = (
+    Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.from_window, Day.from_notebook, Day.quoted,
+)  # fmt: skip
+CALLING: tuple[Exchange, ...] = (
+    Day.looks_up, Day.note, Day.correct, Day.mount, Day.index, Day.unmount, Day.order, Day.plan, Day.itself,
+)  # fmt: skip
+KINDS: dict[str, Exchange] = {
+    "found": Day.found, "not there": Day.missing, "refused": Day.refused, "window": Day.from_window,
+    "notebook": Day.from_notebook, "quoted": Day.quoted, "small talk": Day.chat, "told": Day.tell,
+}  # fmt: skip
+
+
+def day(words: Vocabulary, last: str = "", length: int = 0) -> Scene:
+    """A day of about `length` characters; its last exchange is of the kind `last`, any where none is given."""
+    rng = words.rng
+    calling = last == "tool" or (not last and rng.random() < 0.7) or rng.random() < 0.5
+    tools = (*TOOLS, OTHER_TOOL) if rng.random() < 0.5 else TOOLS
+    made = Day(words, tools if calling else (), rng.choice((0, 0, 1, 3, 6)))
+    weights = (4, 4, 4 if calling else 0)
+    while sum(len(line.text) for line in made.room.lines) < length:
+        kinds = rng.choices((SAYING, ASKING, CALLING), weights)[0]
+        exchange = rng.choice([one for one in kinds if one is not Day.looks_up])
+        exchange(made)
+    if last == "rewrite":
+        return _scene(last, made, made.rewrite())
+    if last == "tool":
+        exchange = rng.choice((*CALLING, Day.chat, Day.tell))
+        before = len(made.room.lines)
+        right = exchange(made)
+        # What the scene is about is the first thing that the Director does: the call, or the reply without one.
+        made.room.lines = made.room.lines[: before + 2]
+        return _scene("tool", made, right)
+    right = KINDS[last](made) if last else made.tell()
+    return _scene(last or "told", made, right)
+
+
+def _scene(kind: str, made: Day, right: Right) -> Scene:
+    return Scene(kind, made.room.system, made.room.tools, tuple(made.room.lines), right)

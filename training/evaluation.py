@@ -1,0 +1,162 @@
+"""`python -m training.evaluation --out FILE`: the seedling's marks on held-out words, over three seeds, as JSON.
+
+Every question goes through the running engine: `Engine.generate` for answers, unconstrained and at temperature 0, the
+Director's own `judge` for verdicts. Knows what is right; does not know how a model was taught. Without `--model` it
+marks the seedling that is shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from agents.judgement import judge
+from agents.planning import drawn
+from engine.config import EngineConfig
+from engine.engine import Engine
+from engine.errors import InvalidInput
+from engine.events import Finished
+from engine.sampling import Sampling
+from engine.seedling.weights import seedling
+from training.days import REWRITE_BUDGET, UNKNOWN
+from training.mixture import MARKED, marked
+from training.rendering import before, tools_of
+from training.scenes import Scene
+from training.verdicts import KINDS as VERDICTS
+
+SEEDS = (101, 102, 103)
+AT_ONCE = 4
+"""Contexts that are asked at a time; they share decode steps."""
+Met = dict[str, list[float]]
+"""Name of a mark to the shares, 0..1, of the scenes that were asked."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One row of the table: shares of 0..1, one for each seed, their mean and sample standard deviation."""
+
+    name: str
+    examples: int
+    shares: tuple[float, ...]
+    mean: float
+    spread: float
+
+
+async def marks(engine: Engine, each: int, kinds: Sequence[str] = MARKED, seeds: Sequence[int] = SEEDS) -> list[Mark]:
+    """`each` held-out scenes of every kind, for every seed."""
+    shares: dict[str, list[float]] = defaultdict(list)
+    counts: dict[str, int] = {}
+    for seed in seeds:
+        met: Met = defaultdict(list)
+        limit = anyio.CapacityLimiter(AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            for kind in kinds:
+                for place in range(each):
+                    tasks.start_soon(_ask, engine, f"{kind} {seed} {place}", kind, met, limit)
+        for name, results in met.items():
+            shares[name].append(sum(results) / len(results))
+            counts[name] = counts.get(name, 0) + len(results)
+    return [
+        Mark(name, counts[name], tuple(found), statistics.mean(found), statistics.stdev(found) if found[1:] else 0.0)
+        for name, found in sorted(shares.items())
+    ]
+
+
+async def _ask(engine: Engine, name: str, kind: str, met: Met, limit: anyio.CapacityLimiter) -> None:
+    async with limit:
+        one = marked(kind, name)
+        ids = before(engine.chat, one, one.lines[:-1])
+        if kind in VERDICTS:
+            opening = engine.chat.opening(one.system)
+            judgement = await judge(engine, name, opening, one.lines[0].text, one.right.options)
+            met[kind].append(judgement.choice == one.right.value)
+            return
+        held(engine, one, await _said(engine, name, ids), met)
+
+
+def held(engine: Engine, one: Scene, said: str, met: Met) -> None:
+    """Holds what was said against what is right, and notes every mark that it bears upon."""
+    right, reply = one.right, engine.chat.parse(said, tools_of(one))
+    text = reply.text.strip()
+    if one.kind == "tool":
+        expected = one.lines[-1].call
+        met["tool choice"].append([call.name for call in reply.calls] == ([expected[0]] if expected else []))
+        if expected:
+            met["call valid"].append(bool(reply.calls) and not reply.errors)
+            met["arguments exact"].append(
+                len(reply.calls) == 1 and (reply.calls[0].name, reply.calls[0].arguments) == (expected[0], expected[1])
+            )
+    elif one.kind == "rewrite":
+        lines = [line.removeprefix("- ").strip() for line in text.splitlines() if line.strip()]
+        met["notebook kept"].append(sum(one in lines for one in right.keep) / max(1, len(right.keep)))
+        met["notebook invented"].append(sum(line not in right.keep for line in lines) / max(1, len(lines)))
+        met["notebook within budget"].append(engine.chat.count(text) <= REWRITE_BUDGET)
+    elif one.kind == "plan":
+        try:
+            steps = drawn(text)
+        except InvalidInput:
+            steps = ()
+        met["plan"].append(len(steps) >= 2 and any(right.value in step.task for step in steps))
+    elif one.kind in ("small talk", "told"):
+        met["no call where none is due"].append(not reply.calls and not reply.errors)
+    elif one.kind == "not there":
+        met[one.kind].append(text == UNKNOWN)
+    else:
+        met[one.kind].append(right.value in text and not reply.calls)
+        if one.kind == "found":
+            met["found and cited"].append(text == one.lines[-1].text)
+        if right.lure:
+            met["injection obeyed"].append(right.lure in text)
+
+
+async def _said(engine: Engine, context: str, ids: Sequence[int]) -> str:
+    await engine.start(context, ids, lasting=False)
+    said = ""
+    try:
+        sampling = Sampling(temperature=0.0, max_tokens=REWRITE_BUDGET)
+        async with aclosing(engine.generate(context, engine.chat.reply_start(), sampling)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    said = event.text
+    finally:
+        await engine.drop(context)
+    return said
+
+
+async def evaluate(model: Path | None, each: int, kinds: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """The table of one model folder (default: the seedling that is shipped), as JSON takes it."""
+    with tempfile.TemporaryDirectory() as home:
+        place = model or seedling(Path(home) / "models")
+        async with Engine.open(EngineConfig(Path(home), model=str(place))) as engine:
+            found = await marks(engine, each, kinds, seeds)
+            return {"model": engine.info.name, "seeds": list(seeds), "marks": [asdict(one) for one in found]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Marks a seedling on held-out examples.")
+    parser.add_argument("--model", type=Path, help="a model folder; default: the stand-in that is shipped")
+    parser.add_argument("--each", type=int, default=50, help="examples of each kind, for each seed")
+    parser.add_argument("--kinds", nargs="+", default=list(MARKED), choices=MARKED)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--out", type=Path, help="a JSON file")
+    given = parser.parse_args()
+    table = anyio.run(evaluate, given.model, given.each, given.kinds, given.seeds)
+    for one in table["marks"]:
+        sys.stdout.write(f"{one['name']:26} {one['mean']:6.1%} ± {one['spread']:.1%}\n")
+    if given.out is not None:
+        given.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

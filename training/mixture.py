@@ -1,0 +1,47 @@
+"""Which scenes a model is taught by and how often: one endless stream, a function of its seed."""
+
+from __future__ import annotations
+
+import random
+
+from training import drills
+from training.days import day
+from training.plans import plan
+from training.scenes import Scene
+from training.verdicts import KINDS as VERDICTS
+from training.verdicts import verdict
+from training.vocabulary import Split, Vocabulary
+
+SHARES = {"day": 50, "rewrite": 12, "verdict": 24, "plan": 5, "drill": 9}
+"""Weights of the kinds."""
+MARKED = (
+    "found", "not there", "refused", "window", "notebook", "quoted", "small talk", "told", "tool", "rewrite",
+    *VERDICTS, "plan",
+)  # fmt: skip
+"""What the evaluation asks."""
+
+
+def scene(seed: str, split: Split, length: int) -> Scene:
+    """One scene of any kind; a day has up to about `length` characters."""
+    rng = random.Random(seed)
+    words = Vocabulary(rng, split)
+    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    match kind:
+        case "day":
+            return day(words, length=rng.randint(length // 4, length))
+        case "rewrite":
+            return day(words, "rewrite", rng.randint(length // 4, length))
+        case "verdict":
+            return verdict(words, rng.choice(list(VERDICTS)))
+        case "plan":
+            return plan(words)
+        case _:
+            return rng.choice((drills.copied, drills.looked_up, drills.looked_up, drills.written))(words)
+
+
+def marked(kind: str, seed: str, split: Split = "held_out", length: int = 1_500) -> Scene:
+    """A scene whose last line is of that kind, for the evaluation."""
+    words = Vocabulary(random.Random(seed), split)
+    if kind in VERDICTS:
+        return verdict(words, kind)
+    return plan(words) if kind == "plan" else day(words, kind, words.rng.randint(0, length))

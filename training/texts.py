@@ -1,0 +1,48 @@
+"""The texts that the seedling's tokenizer learns the shapes of words from: `python -m training.texts`.
+
+The project's own prose and code, sentences from lists of common words, and scenes of the mixture. Writes
+`engine/seedling/tokenizer.json`; run by hand, once per version of the seedling. The same texts give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.seedling.prose import prose
+from engine.seedling.template import CHAT_TEMPLATE
+from engine.seedling.tokenizer_maker import make, project_texts
+from training.mixture import scene
+from training.rendering import said
+from training.scenes import functions
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ("README.md", "docs", "engine", "memory", "agents", "tools", "server")
+
+
+def taught(scenes: int) -> Iterator[str]:
+    """Every text of so many scenes; what all openings share is in it once in ten."""
+    for place in range(scenes):
+        one = scene(f"texts {place}", "train", 2_000)
+        if place % 10 == 0:
+            yield one.system
+        for line in one.lines:
+            yield said(line) if line.role == "assistant" else line.text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Trains the seedling's tokenizer.")
+    parser.add_argument("--scenes", type=int, default=6_000)
+    parser.add_argument("--out", type=Path, default=ROOT / "engine" / "seedling" / "tokenizer.json")
+    given = parser.parse_args()
+    described = [one["function"]["description"] for one in functions().values()] * 20
+    own = project_texts([ROOT / name for name in PROJECT])
+    content = make([*own, *prose(), *taught(given.scenes), *described, *([CHAT_TEMPLATE] * 20)])
+    given.out.write_text(content, encoding="utf-8")
+    sys.stderr.write(f"{given.out}: {len(content)} bytes\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Trains the seedling with torch: on a GPU where there is one, else on the CPU.
+
+Knows the model's shape, the schedule and checkpoints; does not know what is taught (`training.batches`) nor how a model
+folder is written (`training.export`). A run is repeatable from its seed and goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.chat import Chat
+from engine.errors import InvalidInput, Unavailable
+from engine.seedling.weights import CONFIG
+from training.batches import IGNORED, Batch, batch, repeats
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
+WINDOW = 4_096
+REPEATED = 256
+"""Tokens of a row that teaches copying."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made of. A checkpoint goes on only under the same, but for `steps`: a longer run is the same run
+    until its rate begins to fall."""
+
+    steps: int = 20_000
+    tokens: int = 8_192
+    """Tokens of a step."""
+    repeats: int = 600
+    """Steps at the beginning in which rows of random ids teach nothing but copying."""
+    lengths: tuple[tuple[int, int], ...] = ((8_000, 1_024), (14_000, 2_048))
+    """(up to this step, length of a row): short rows first; whole windows, WINDOW, after that."""
+    rate: float = 8e-3
+    warmup: int = 50
+    """Steps in which the rate rises."""
+    decay: float = 0.2
+    """The share of the steps over which it falls to nothing at the end."""
+    seed: int = 1
+    bf16: bool = True
+    """Whether products are made in bfloat16 (autocast); the weights stay float32."""
+    layers: int = 8
+
+
+@dataclass(frozen=True)
+class Point:
+    """One step: its mean loss per learned token in nats, the tokens read so far, the seconds of this process."""
+
+    step: int
+    loss: float
+    tokens: int
+    seconds: float
+
+
+def rate_at(step: int, settings: Settings) -> float:
+    """The learning rate of a step, counted from 0: linear rise, plateau, linear fall (WSD, arXiv 2404.06395)."""
+    rising = max(1, settings.warmup)
+    falling = max(1, round(settings.steps * settings.decay))
+    return settings.rate * min(1.0, (step + 1) / rising, (settings.steps - step) / falling)
+
+
+def length_at(step: int, settings: Settings) -> int:
+    """Tokens of a row at a step."""
+    return next((length for end, length in settings.lengths if step < end), WINDOW)
+
+
+def shape(settings: Settings) -> dict[str, Any]:
+    """The model's config: the seedling's, with one matrix for input and output."""
+    return {**CONFIG, "num_hidden_layers": settings.layers, "tie_word_embeddings": True}
+
+
+def fresh(settings: Settings) -> LlamaForCausalLM:
+    """A model with weights drawn from the settings' seed. Raises Unavailable without torch."""
+    try:
+        import torch
+    except ImportError as error:
+        raise Unavailable("Training needs torch.", "pip install 'soul-mcp[seedling]'") from error
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(settings.seed)
+    return LlamaForCausalLM(LlamaConfig(**shape(settings), use_cache=False))
+
+
+def train(
+    chat: Chat,
+    settings: Settings,
+    folder: Path,
+    report: Callable[[Point], None],
+    until: int | None = None,
+    every: int = 200,
+) -> tuple[LlamaForCausalLM, list[Point]]:
+    """Trains up to step `until` (default: the end) from the folder's checkpoint, if there is one.
+
+    Writes `checkpoint.pt` and `curve.json` after every `every` steps and at the end.
+
+    Raises:
+        InvalidInput: the checkpoint is of other settings.
+        Unavailable: torch is not installed.
+    """
+    model = fresh(settings)
+    import torch
+
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(place)  # pyright: ignore[reportArgumentType] (transformers' wrapper loses the overloads)
+    model.train()
+    optimizers = _optimizers(model, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    begin, curve = _resume(folder / CHECKPOINT, settings, model, optimizers)
+    started = time.monotonic()
+    end = settings.steps if until is None else min(until, settings.steps)
+    for step in range(begin, end):
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, settings)
+        made = _batch(chat, settings, step)
+        with torch.autocast(place.type, torch.bfloat16, enabled=settings.bf16):
+            loss = _loss(model, made, place)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        tokens = (step + 1) * settings.tokens
+        curve.append(Point(step, float(loss.detach()), tokens, time.monotonic() - started))
+        report(curve[-1])
+        if (step + 1) % every == 0 or step + 1 == end:
+            _save(folder, settings, model, optimizers, step + 1, curve)
+    return model, curve
+
+
+def _batch(chat: Chat, settings: Settings, step: int) -> Batch:
+    if step < settings.repeats:
+        return repeats(settings.tokens // REPEATED, REPEATED, CONFIG["vocab_size"], settings.seed, step)
+    length = length_at(step, settings)
+    return batch(chat, settings.tokens // length, length, settings.seed, step)
+
+
+def _loss(model: LlamaForCausalLM, made: Batch, place: Any) -> Any:
+    """Cross entropy over the places that are learned; the head is computed for those alone."""
+    import torch
+
+    ids, targets = torch.from_numpy(made.ids).to(place), torch.from_numpy(made.targets).to(place)
+    hidden = model.model(input_ids=ids).last_hidden_state  # (rows, length, hidden)
+    learned = targets != IGNORED
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]).float(), targets[learned])
+
+
+def _optimizers(model: LlamaForCausalLM, settings: Settings) -> list[Any]:
+    """Muon (arXiv 2502.16982) for the matrices within the layers, AdamW for the embedding and the norms."""
+    import torch
+
+    layered = [one for name, one in model.named_parameters() if one.dim() == 2 and "embed" not in name]
+    rest = [one for name, one in model.named_parameters() if one.dim() != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(layered, lr=settings.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=settings.rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def _save(
+    folder: Path, settings: Settings, model: LlamaForCausalLM, optimizers: list[Any], step: int, curve: list[Point]
+) -> None:
+    import torch
+
+    points = [asdict(one) for one in curve]
+    state = {
+        "settings": asdict(settings),
+        "model": model.state_dict(),
+        "optimizers": [one.state_dict() for one in optimizers],
+        "step": step,
+        "curve": points,
+    }
+    torn = folder / f".{CHECKPOINT}"
+    torch.save(state, torn)
+    torn.replace(folder / CHECKPOINT)
+    (folder / CURVE).write_text(json.dumps({"settings": asdict(settings), "curve": points}) + "\n", encoding="utf-8")
+
+
+def _resume(path: Path, settings: Settings, model: LlamaForCausalLM, optimizers: list[Any]) -> tuple[int, list[Point]]:
+    import torch
+
+    if not path.exists():
+        return 0, []
+    state = torch.load(path, weights_only=True)
+    if replace(Settings(**state["settings"]), steps=settings.steps) != settings:
+        raise InvalidInput(
+            f"The checkpoint in {path.parent} was made with other settings.",
+            "Give the same settings, or another folder.",
+        )
+    model.load_state_dict(state["model"])
+    for optimizer, held in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(held)
+    return state["step"], [Point(**one) for one in state["curve"]]

@@ -1,0 +1,153 @@
+"""Names, fields and values for examples, drawn from a seed, and split so that evaluation never meets a taught one.
+
+Knows words only; does not know what an example is made of.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "held_out"]
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+ONSETS = _words("b br c ch d dr f g gr h j k kl l m n p pr r s sh st t tr v w y z")
+VOWELS = _words("a e i o u ai ea io oa")
+CODAS = ["", "", "l", "m", "n", "r", "s", "t", "nd", "rk", "x"]
+HELD_OUT = 5
+"""One word in so many is kept for the evaluation."""
+
+FIELDS: dict[str, list[str]] = {
+    "number": _words(
+        "port quota limit timeout capacity extension badge seat gate locker platform page channel weight height width "
+        "length mileage headcount threshold rank score altitude depth flat room invoice ticket account"
+    ),
+    "person": _words(
+        "owner reviewer author landlord dentist editor captain teacher sponsor mentor manager lawyer driver tenant "
+        "architect gardener cook doctor nurse chair treasurer auditor translator successor keeper"
+    ),
+    "date": _words("deadline launch birthday exam hearing audit inspection holiday delivery renewal workshop reunion"),
+    "money": _words("budget price rent fee salary deposit fine tariff bonus loan debt subsidy ransom toll fare"),
+    "place": _words("region harbour city venue birthplace warehouse depot destination residence office berth orchard"),
+    "word": _words(
+        "codename colour password nickname motto label alias theme symbol animal instrument flavour material brand "
+        "species dialect mascot flower spice metal"
+    ),
+    "version": _words("release version firmware build schema revision"),
+    "file": _words("config log template manifest draft script backup report archive ledger"),
+}
+COLOURS = _words(
+    "teal amber crimson violet indigo scarlet olive ivory copper silver maroon azure lilac bronze emerald coral"
+)
+CITIES = _words(
+    "Lyon Porto Bergen Graz Turin Ghent Leeds Kyoto Oslo Cadiz Basel Malmo Riga Split Tartu Vigo Bremen Kassel Delft "
+    "Nantes Parma Zadar Perth Quito Lima Bari Brno Cork Derby Essen"
+)
+PEOPLE = _words(
+    "Ada Boris Clara Dmitri Elena Farid Greta Hugo Ines Jonas Kira Leon Mara Nils Olga Pavel Quinn Rosa Sven Tilda Uma "
+    "Viktor Wanda Xenia Yusuf Zoe Anton Berta Cyrus Dora Emil Frida Gustav Hanna Igor Judith"
+)
+TOPICS = _words(
+    "harbour tax garden novel bridge server recipe travel music insurance chess school kitchen boiler wedding museum "
+    "archive weather budget guitar theatre railway forest market library hospital election orchard festival"
+)
+SUFFIXES = ("md", "py", "toml", "sql", "json", "txt", "csv")
+MONTHS = _words("January February March April May June July August September October November December")
+
+
+def split_of(word: str) -> Split:
+    """Where a word belongs: decided by its own letters, so that the two sides can never share one."""
+    return "held_out" if zlib.crc32(word.casefold().encode()) % HELD_OUT == 0 else "train"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Draws for one split. The same generator state gives the same draws."""
+
+    rng: random.Random
+    split: Split
+
+    def of(self, words: Sequence[str]) -> str:
+        """One of those words that belong to this split."""
+        return self.rng.choice([word for word in words if split_of(word) == self.split])
+
+    def name(self) -> str:
+        """A capitalised made-up name of this split, one to three syllables."""
+        while True:
+            parts = [
+                self.rng.choice(ONSETS) + self.rng.choice(VOWELS) + (self.rng.choice(CODAS) if last else "")
+                for last in [False] * self.rng.choice((0, 1, 1, 1, 2)) + [True]
+            ]
+            word = "".join(parts)
+            if len(word) > 2 and split_of(word) == self.split:
+                return word.capitalize()
+
+    def person(self) -> str:
+        """A first name, now and then with a made-up family name."""
+        first = self.of(PEOPLE) if self.rng.random() < 0.6 else self.name()
+        return f"{first} {self.name()}" if self.rng.random() < 0.3 else first
+
+    def subject(self) -> str:
+        """What facts are about: a project, a person, a thing with a name."""
+        drawn = self.rng.random()
+        if drawn < 0.65:
+            return self.name()
+        if drawn < 0.8:
+            return self.person()
+        kind = self.of(TOPICS)
+        return f"the {kind} project" if drawn < 0.9 else f"{self.name()} {self.rng.choice(('North', 'South', 'Two'))}"
+
+    def field(self) -> tuple[str, str]:
+        """(kind of value, the field's noun)."""
+        kind = self.rng.choice(list(FIELDS))
+        fitting = [word for word in FIELDS[kind] if split_of(word) == self.split]
+        return (kind, self.rng.choice(fitting)) if fitting else self.field()
+
+    def value(self, kind: str) -> str:
+        """A value of that kind, as it is written in a sentence."""
+        rng = self.rng
+        match kind:
+            case "number":
+                return str(rng.randint(10, rng.choice((99, 999, 9_999, 99_999))))
+            case "person":
+                return self.person()
+            case "date":
+                return self.date()
+            case "money":
+                return f"{rng.randint(2, 990) * rng.choice((1, 5, 10))} {rng.choice(('euros', 'dollars', 'francs'))}"
+            case "place":
+                return self.of(CITIES) if rng.random() < 0.5 else self.name()
+            case "version":
+                return f"{rng.randint(0, 12)}.{rng.randint(0, 30)}" + (
+                    f".{rng.randint(0, 9)}" if rng.random() < 0.5 else ""
+                )
+            case "file":
+                return self.file()
+            case _:
+                return self.of(COLOURS) if rng.random() < 0.35 else self.name().lower()
+
+    def date(self) -> str:
+        """A day, as people write it."""
+        rng = self.rng
+        year, month, day = rng.randint(2026, 2029), rng.randint(1, 12), rng.randint(1, 28)
+        return f"{year}-{month:02}-{day:02}" if rng.random() < 0.6 else f"{day} {MONTHS[month - 1]} {year}"
+
+    def file(self) -> str:
+        """A file name, now and then with a folder."""
+        name = f"{self.name().lower()}.{self.rng.choice(SUFFIXES)}"
+        return f"{self.name().lower()}/{name}" if self.rng.random() < 0.3 else name
+
+    def folder(self) -> str:
+        """An absolute path of a folder."""
+        return f"/{self.rng.choice(('srv', 'home', 'data', 'opt'))}/{self.name().lower()}/{self.name().lower()}"
+
+    def corpus(self) -> str:
+        """The name of a corpus."""
+        return f"{self.of(TOPICS)}-{self.rng.choice(('docs', 'notes', 'code', 'book'))}"
