@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false, reportMissingTypeStubs=false
+# torch is in an extra that not every checkout has.
 """Writes a trained seedling as a model folder that mlx_lm loads: float16, Llama names, tokenizer and template with it.
 
 Knows files; does not judge what it writes: the folder is marked as untrained, so that its verdicts never count, until

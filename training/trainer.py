@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false, reportMissingTypeStubs=false
+# torch is in an extra that not every checkout has.
 """Trains the seedling with torch: on a GPU where there is one, else on the CPU.
 
 Knows the model's shape, the schedule and checkpoints; does not know what is taught (`training.batches`) nor how a model
