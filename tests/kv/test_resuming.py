@@ -155,7 +155,8 @@ async def test_many_small_saves_are_put_into_one_file_and_nothing_changes(
         shelf = engine.store.shelf
         assert shelf is not None
         with anyio.fail_after(60):
-            while len(list(shelf.pool.iterdir())) >= 12:  # put together, and the small ones gone, when nothing else is due
+            # They are put together, and the small ones removed, when nothing else is due.
+            while len(list(shelf.pool.iterdir())) >= 12:  # noqa: ASYNC110 (nobody tells when)
                 await anyio.sleep(0.01)
         assert not verify(shelf)
     assert said == wanted
