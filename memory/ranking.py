@@ -48,8 +48,8 @@ this finds 98 % (one mounted corpus: 99 %) of what scoring every packet would (b
 DATED_CANDIDATES = 50
 EXTENDED = 10
 """Of so many candidates, the best by words, the neighbours become candidates too."""
-BITS = 52
-"""Words of a question that are told apart in `said`, which stays exact as float8; with more some share a bit."""
+BITS = 63
+"""Words of a question that are told apart in `said`; with more of them some share a bit."""
 BESIDE = 2
 """Neighbours this many places before and behind a packet, in its session or file, speak for it."""
 FLAT = 0.1
@@ -250,27 +250,25 @@ def _fused(shape: Shape) -> str:
 
 
 def _placed(weights: Weights) -> str:
-    # A neighbour that is no candidate itself has next to no score, so that the candidates are enough to look at. All
-    # that is asked of one comes in one array: each look at another row costs as much as all that is done with it.
-    looks, reached, new, seen = list[str](), list[str](), list[str](), "said"
-    for place, look in enumerate(("lag(packed, 1)", "lead(packed, 1)", "lag(packed, 2)", "lead(packed, 2)")):
-        looks.append(f"{look} OVER beside AS packed{place}")
+    # A neighbour that is no candidate itself has next to no score, so that the candidates are enough to look at.
+    reached, new, seen = list[str](), list[str](), "said"
+    for place, neighbour in enumerate(("lag({}, 1)", "lead({}, 1)", "lag({}, 2)", "lead({}, 2)")):
+        sequence, said, words = (f"{neighbour.format(column)} OVER beside" for column in ("sequence", "said", "words"))
         reached.append(
-            f"CASE WHEN abs(sequence - packed{place}[1]) <= {BESIDE} THEN packed{place}[2]::bigint ELSE 0 END"
-            f" AS said{place}, packed{place}[3] AS words{place}"
+            f"CASE WHEN abs(sequence - {sequence}) <= {BESIDE} THEN {said} ELSE 0 END AS said{place},"
+            f" {words} AS words{place}"
         )
         share = f"bit_count((said{place} & ~({seen}))::bit(64)) / bit_count(said{place}::bit(64))::float8"
         new.append(f"CASE WHEN said{place} = 0 THEN 0 ELSE words{place} * {share} END")
         seen += f" | said{place}"
     return f"""placed AS (
     SELECT *, {weights.borrowed}::float8 * ({" + ".join(new)}) AS borrowed
-    FROM (SELECT *, {", ".join(reached)}
-          FROM (SELECT *, {weights.neighbours}::float8 * (sum(own) OVER beside - own) AS neighbours,
-                       {weights.session}::float8 * max(own) OVER together AS together, {", ".join(looks)}
-                FROM (SELECT *, ARRAY[sequence, said, words]::float8[] AS packed FROM fused) fused
-                WINDOW together AS (PARTITION BY corpus_id, session COLLATE "C"),
-                       beside AS (together ORDER BY sequence RANGE BETWEEN {BESIDE} PRECEDING AND {BESIDE} FOLLOWING)
-               ) looked OFFSET 0) surrounded)"""
+    FROM (SELECT *, {weights.neighbours}::float8 * (sum(own) OVER beside - own) AS neighbours,
+                 {weights.session}::float8 * max(own) OVER together AS together, {", ".join(reached)}
+          FROM fused
+          WINDOW together AS (PARTITION BY corpus_id, session COLLATE "C"),
+                 beside AS (together ORDER BY sequence RANGE BETWEEN {BESIDE} PRECEDING AND {BESIDE} FOLLOWING)
+         ) surrounded)"""
 
 
 def _best(shape: Shape) -> str:
