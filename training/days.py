@@ -27,9 +27,9 @@ from training.phrases import (
     VIRTUES,
     WORK,
     Phrases,
-)  # fmt: skip
-from training.scenes import Right, Room, Scene
-from training.vocabulary import Vocabulary
+)
+from training.scenes import Line, Right, Room, Scene
+from training.vocabulary import CITIES, TOPICS, Vocabulary
 
 UNKNOWN = "I do not know: my memories do not say it."
 NOTED = "Noted."
@@ -61,7 +61,7 @@ class Day:
         if old:
             place = rng.randrange(len(self.told))
             one = again(self.words, self.told.pop(place))
-        hits = [self.room.hit(other.said) for other in near(self.words, one, rng.choice((0, 0, 0, 1, 2)))]
+        hits = self._near(one, rng.choice((0, 0, 0, 1, 2)))
         self.room.asks(one.said, [*hits, *self._noise()])
         self.room.says(NOTED)
         self.told.append(one)
@@ -70,8 +70,6 @@ class Day:
     def chat(self) -> Right:
         """Small talk, which calls for no tool."""
         rng = self.words.rng
-        from training.vocabulary import CITIES
-
         said = self.pick(CHATTER, p=self.words.person(), c=self.words.of(CITIES))
         self.chatted.append(said)
         hits = [self.room.hit(fact(self.words).said) for _ in range(rng.choice((0, 0, 1)))]
@@ -117,7 +115,7 @@ class Day:
             return self.found()
         rng = self.words.rng
         one = rng.choice(self.told)
-        hits = [self.room.hit(x.said) for x in near(self.words, one, rng.choice((0, 1, 2)))] + self._noise()
+        hits = self._near(one, rng.choice((0, 1, 2))) + self._noise()
         cited = ""
         if rng.random() < 0.5:  # what was said is a memory at once
             hits.append(self.room.hit(one.said))
@@ -133,9 +131,8 @@ class Day:
             return self.found()
         rng = self.words.rng
         one = rng.choice(self.noted)
-        self.room.asks(
-            question(self.words, one), [self.room.hit(x.said) for x in near(self.words, one, rng.choice((0, 1, 2)))]
-        )
+        asked = question(self.words, one)
+        self.room.asks(asked, self._near(one, rng.choice((0, 1, 2))))
         self.room.says(f"{one.answer} [notebook].")
         return Right(one.value)
 
@@ -143,10 +140,7 @@ class Day:
         """An open question: the nearest memory is quoted."""
         rng = self.words.rng
         one = fact(self.words)
-        hits = [
-            self.room.hit(one.said, chunk=rng.random() < 0.5),
-            *(self.room.hit(x.said) for x in near(self.words, one, 2)),
-        ]
+        hits = [self.room.hit(one.said, chunk=rng.random() < 0.5), *self._near(one, 2)]
         ways = ("What do you know about {s}?", "Tell me about {s}.", "What do the memories say about {s}?", "And {s}?")
         self.room.asks(rng.choice(ways).format(s=one.subject), hits)
         self.room.says(f"My memories say: {one.said} [{hits[0].citation}]")
@@ -169,7 +163,6 @@ class Day:
         self.room.notebook.append(f"- {one.said}")
         self.noted.append(one)
         self._written(f"@@ -{before} +{before + 1} @@\n+- {one.said}")
-        self.room.says("It stands in my notebook.")
         return Right()
 
     def correct(self) -> Right:
@@ -184,7 +177,6 @@ class Day:
         self.room.notebook = [line.replace(old.value, new.value) for line in self.room.notebook]
         self.noted[place] = Fact(old.kind, old.field, old.subject, new.value, said)
         self._written(f"-- {old.said}\n+- {said}")
-        self.room.says("It stands in my notebook.")
         return Right()
 
     def mount(self) -> Right:
@@ -247,8 +239,6 @@ class Day:
     def work(self) -> str:
         """A task for somebody with hands."""
         words = self.words
-        from training.vocabulary import TOPICS
-
         return self.pick(
             WORK, file=words.file(), other=words.file(), n=str(words.rng.randint(2, 999)), s=words.name(),
             dir=words.folder(), t=words.of(TOPICS),
@@ -258,7 +248,7 @@ class Day:
 
     def rewrite(self) -> Right:
         """The window is full: the notebook is rewritten. Every lasting line stays word for word, small talk goes."""
-        self.room.lines.append(_line(request(REWRITE_BUDGET)))
+        self.room.lines.append(Line("user", request(REWRITE_BUDGET)))
         lines = [line.removeprefix("- ") for line in self.room.notebook]
         changed = {one.key for one in self.told}
         lines = [line for line in lines if not any(one.said == line and one.key in changed for one in self.noted)]
@@ -270,10 +260,7 @@ class Day:
 
     def _memories(self, one: Fact, there: bool) -> list[Hit]:
         rng = self.words.rng
-        hits = [
-            self.room.hit(x.said, chunk=rng.random() < 0.3)
-            for x in near(self.words, one, rng.randint(1 if there else 0, 3))
-        ]
+        hits = self._near(one, rng.randint(1 if there else 0, 3), chunks=0.3)
         if rng.random() < 0.25:
             hits.append(self.room.hit(question(self.words, one)))
         if there:
@@ -281,6 +268,14 @@ class Day:
         hits += self._noise()
         rng.shuffle(hits)
         return hits
+
+    def _near(self, one: Fact, count: int, chunks: float = 0.0) -> list[Hit]:
+        """Memories that are easily taken for the one that is asked for; `chunks` is the share of corpora's passages."""
+        rng = self.words.rng
+        return [
+            self.room.hit(other.said, chunk=bool(chunks) and rng.random() < chunks)
+            for other in near(self.words, one, count)
+        ]
 
     def _noise(self) -> list[Hit]:
         """What else comes up: earlier questions and answers, acknowledgements, passages about something else."""
@@ -320,18 +315,13 @@ class Day:
         self.room.returns(
             "write_notebook", f"Notebook version {self.room.version}: {used} of 2,048 tokens used.\n{change}"
         )
+        self.room.says("It stands in my notebook.")
 
     def _worn(self, name: str, said: str) -> None:
         card = f"{name}: 12 files, 80 passages, from {self.words.folder()}\nindexed 2026-11-02 10:15"
         self.room.mounted, self.room.cards = (name,), (card,)
         self.room.returns("mount_corpus", f"{said}\n{card}")
         self.room.says(f"I wear {name} now.")
-
-
-def _line(text: str):
-    from training.scenes import Line
-
-    return Line("user", text)
 
 
 Exchange = Callable[[Day], Right]
