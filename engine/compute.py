@@ -80,7 +80,7 @@ class ComputeThread:
 
     def __init__(self, name: str = "soul-compute", loop: Loop | None = None) -> None:
         self.loop = loop or Loop()
-        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._running: list[Run] = []
         self._closing = False
         # A daemon thread: a load of minutes must not keep a process alive that was told to leave.
@@ -94,7 +94,7 @@ class ComputeThread:
         """The requests that are running now; a snapshot, safe to take from any thread."""
         return tuple(self._running)
 
-    def post(self, order: Callable[[], None]) -> None:
+    def post(self, order: Callable[[], object]) -> None:
         """Has `order` called on the thread before the next step; its errors are logged."""
         self._orders.put(order)
 

@@ -222,11 +222,15 @@ class Store:
             return
         if manifest is not None:
             log.info("kv_compacted", context=context.name, bytes=manifest.blocks[0].nbytes)
-            self._loop.call(self._compacted, context, manifest)
+            self._loop.call(self._compacted, shelf, context, manifest)
 
-    def _compacted(self, context: Context, manifest: Manifest) -> None:
+    def _compacted(self, shelf: Shelf, context: Context, manifest: Manifest) -> None:
+        """On the event loop. While the context held the small files, its compaction could not remove them."""
+        if context.saver.busy:
+            return  # its snapshot may name them; the next compaction removes them
         if context.refs and context.cache is not None:
             context.refs = list(manifest.blocks)
+        self._writer.post(shelf.sweep)
 
     def _in_use(self) -> set[str]:
         return {one.name for one in tuple(self.contexts.values()) if one.busy or one.cache is not None}

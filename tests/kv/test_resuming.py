@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from engine.engine import Engine, Sampling, Token
+from engine.kv.saving import COMPACT_AT
 from engine.kv.verifying import verify
 from tests.kv.turns import files_below, opened, prompt, say
 
@@ -160,6 +161,21 @@ async def test_many_small_saves_are_put_into_one_file_and_nothing_changes(
                 await anyio.sleep(0.01)
         assert not verify(shelf)
     assert said == wanted
+
+
+async def test_the_small_files_go_although_the_context_is_in_use(tmp_path: Path, seedling_folder: Path) -> None:
+    async with opened(tmp_path, seedling_folder) as engine:
+        shelf = engine.store.shelf
+        assert shelf is not None
+        for seed in range(COMPACT_AT):
+            await say(engine, "a", prompt(seed, 256 if seed else 300))
+            assert await engine.saved("a")
+        with anyio.fail_after(60):
+            while len(list(shelf.pool.iterdir())) > 1:  # noqa: ASYNC110 (nobody tells when)
+                await anyio.sleep(0.01)
+        await say(engine, "a", prompt(99, 300))
+        assert await engine.saved("a")
+        assert not verify(shelf)
 
 
 async def test_a_dropped_context_leaves_nothing_on_disk(tmp_path: Path, seedling_folder: Path) -> None:
