@@ -214,7 +214,7 @@ def _scored(shape: Shape) -> str:
     # Labels of speakers that nobody has cost a look into the index each, and no packet is looked at.
     speaks = """EXISTS (
         SELECT FROM speakers WHERE speakers.lexeme = ANY(t.lexemes))"""
-    columns = f"""t.corpus_id, t.id, t.lexemes[:{SAMPLE}] AS sample, t.session, t.sequence, t.resonance, t.time,
+    columns = f"""t.no, t.corpus_id, t.id, t.session, t.sequence, t.resonance, t.time,
            coalesce(driven.said, 0) AS said,
            {speaks} AS speaks, {_on_a_named_day(shape) if shape.dated else "false"} AS dated"""
     if shape.vectors is None:
@@ -296,9 +296,9 @@ def _packets(shape: Shape) -> str:
     return f"""
 SELECT p.id, p.prose, p.kind, c.name AS corpus, p.time, p.agent, p.session, p.sequence, p.origin, p.resonance,
        p.metadata::text AS metadata, best.score, best.semantic, best.keyword, best.meaning, best.words,
-       best.sample, best.neighbours, best.borrowed, best.together, best.loved, best.fresh, best.named, best.timely,
-       {embedding} AS embedding
-FROM best JOIN packets p ON p.corpus_id = best.corpus_id AND p.id = best.id
+       best.neighbours, best.borrowed, best.together, best.loved, best.fresh, best.named, best.timely,
+       t.lexemes[:{SAMPLE}] AS sample, {embedding} AS embedding
+FROM best JOIN packets p ON p.corpus_id = best.corpus_id AND p.id = best.id JOIN traces t ON t.no = best.no
 LEFT JOIN corpora c ON c.id = best.corpus_id
 ORDER BY best.score DESC, best.id
 """
