@@ -36,7 +36,16 @@ def scene(seed: str, split: Split, length: int) -> Scene:
         case "plan":
             return plan(words)
         case _:
-            return rng.choice((drills.copied, drills.looked_up, drills.looked_up, drills.written))(words)
+            return _drill(words)
+
+
+def short(seed: str, split: Split) -> Scene:
+    """A drill, which has room nearly everywhere."""
+    return _drill(Vocabulary(random.Random(seed), split))
+
+
+def _drill(words: Vocabulary) -> Scene:
+    return words.rng.choice((drills.copied, drills.looked_up, drills.looked_up, drills.written))(words)
 
 
 def marked(kind: str, seed: str, split: Split = "held_out", length: int = 1_500) -> Scene:
