@@ -20,7 +20,7 @@ from training.vocabulary import Split
 
 IGNORED = -100
 """The target of a place that is not learned; torch's cross entropy leaves it out."""
-READ_SHARE = 0.15
+READ_SHARE = 0.05
 """Share of the other places (what people, tools and memories say) that is learned as well, as plain text."""
 CHARACTERS = 1.6
 """Most characters of a day per token of its room; scenes have about 2.1 characters a token and an opening."""
@@ -41,12 +41,16 @@ class Batch:
     parts: tuple[int, ...]
 
 
-def batch(chat: Chat, tokens: int, longest: int, seed: int, step: int, split: Split = "train") -> Batch:
-    """The batch of one step, of scenes of up to `longest` tokens: the same for the same arguments."""
+def batch(
+    chat: Chat, tokens: int, longest: int, seed: int, step: int, split: Split = "train", *, early: bool = False
+) -> Batch:
+    """The batch of one step, of scenes of up to `longest` tokens: the same for the same arguments.
+
+    `early`: mostly short scenes that teach to find an answer (`training.mixture`)."""
     scenes: list[Rendered] = []
     room = tokens
     for part in count():
-        made = _fitting(chat, min(room, longest + 1), f"{seed} {step} {part}", split)
+        made = _fitting(chat, min(room, longest + 1), f"{seed} {step} {part}", split, early)
         scenes.append(made)
         room -= len(made.ids) - 1
         if room <= 0:
@@ -86,10 +90,10 @@ def repeats(tokens: int, length: int, vocabulary: int, seed: int, step: int) -> 
     return Batch(ids[:, :-1].reshape(-1), targets.reshape(-1), (length,) * rows)
 
 
-def _fitting(chat: Chat, room: int, seed: str, split: Split) -> Rendered:
+def _fitting(chat: Chat, room: int, seed: str, split: Split, early: bool) -> Rendered:
     """A scene of at most `room` tokens, where one is found; otherwise a drill, which may be too long as well."""
     for attempt in range(TRIES):
-        made = rendered(chat, scene(f"{seed} {attempt}", split, int(room * CHARACTERS) >> attempt))
+        made = rendered(chat, scene(f"{seed} {attempt}", split, int(room * CHARACTERS) >> attempt, early))
         if len(made.ids) <= room:
             return made
     return rendered(chat, short(seed, split))
