@@ -92,9 +92,14 @@ def fresh(settings: Settings) -> LlamaForCausalLM:
     from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
 
     AttentionInterface.register(WITHIN_PARTS, _within_parts)
-    AttentionMaskInterface.register(WITHIN_PARTS, lambda *_, **__: None)
+    AttentionMaskInterface.register(WITHIN_PARTS, _no_mask)
     torch.manual_seed(settings.seed)
-    return LlamaForCausalLM(LlamaConfig(**shape(settings), use_cache=False, attn_implementation=WITHIN_PARTS))
+    config: dict[str, Any] = {**shape(settings), "use_cache": False, "attn_implementation": WITHIN_PARTS}
+    return LlamaForCausalLM(LlamaConfig(**config))
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """Parts are kept apart by being attended to apart."""
 
 
 def _within_parts(
@@ -125,8 +130,8 @@ def train(
 ) -> tuple[LlamaForCausalLM, list[Point]]:
     """Trains up to step `until` (default: the end) from the folder's checkpoint, if there is one.
 
-    Writes `checkpoint.pt` and `curve.json` after every `every` steps and at the end. `fuse` compiles what stands between
-    the products: a tenth to a seventh faster on a CPU, after half a minute; needs a C++ compiler.
+    Writes `checkpoint.pt` and `curve.json` after every `every` steps and at the end. `fuse` compiles what stands
+    between the products: a tenth to a seventh faster on a CPU, after half a minute; needs a C++ compiler.
 
     Raises:
         InvalidInput: the checkpoint is of other settings.

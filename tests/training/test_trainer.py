@@ -44,7 +44,7 @@ def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> Non
     for size in first.parts:
         ids, targets = first.ids[at : at + size], first.targets[at : at + size]
         taught = targets[:-1] != IGNORED
-        assert 0 < taught.sum()
+        assert taught.sum() > 0
         assert np.array_equal(targets[:-1][taught], ids[1:][taught])
         at += size
     assert (first.targets != IGNORED).mean() < 0.5
