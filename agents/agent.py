@@ -73,6 +73,9 @@ class Answer:
 
     text: str
     notice: str
+    """What a reader has to be told about the model's words; empty where there is nothing to tell."""
+    trained: bool
+    """Whether the words mean anything."""
     model: str
     sources: tuple[Hit, ...]
     report: TurnReport
@@ -214,7 +217,8 @@ class Agent:
                 return packet if engine.info.trained else replace(packet, resonance=0.0)
 
             turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report, task.form).run()
-        return Answer(turn.text, engine.info.notice, engine.info.name, sources, turn, tuple(flushed))
+        info = engine.info
+        return Answer(turn.text, info.notice, info.trained, info.name, sources, turn, tuple(flushed))
 
     @asynccontextmanager
     async def _thinking(self) -> AsyncGenerator[Engine]:

@@ -108,7 +108,7 @@ class Planner:
         decisions = placed(rules, drafts, goal, constraints, context, self._usd())
         author = f"{spec.name} ({answer.model})"
         plan = await self.plans.add(
-            goal, constraints, context, client, session, author, not answer.notice, drafts, decisions
+            goal, constraints, context, client, session, author, answer.trained, drafts, decisions
         )
         steps = "\n".join(f"{number}. {draft.task}" for number, draft in enumerate(drafts, 1))
         kind = "answer" if plan.trained else "event"  # what means nothing is not recalled
@@ -268,7 +268,7 @@ class Planner:
         async def work(report: Report) -> str:
             try:
                 answer = await agent.answer(task, report)
-                if answer.report.stopped and not answer.notice:
+                if answer.report.stopped and answer.trained:
                     return await self._hand_on(plan, step, attempt, answer.text, f"stopped at {answer.report.stopped}")
                 report(Progress("the Director judges"))
                 judged = await self._director.met(step, answer.text)

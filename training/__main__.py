@@ -24,12 +24,15 @@ def main() -> None:
     parser.add_argument("--until", type=int, help="stop after this step; a later call goes on")
     parser.add_argument("--tokens", type=int, default=default.tokens, help="of a step")
     parser.add_argument("--repeats", type=int, default=default.repeats, help="steps that teach nothing but copying")
-    parser.add_argument("--length", type=int, help="tokens of a row; default: short ones first, whole windows last")
+    parser.add_argument("--early", type=int, default=default.early, help="steps before which most scenes are bare")
+    parser.add_argument("--length", type=int, help="most tokens of a scene; default: short first, whole windows last")
     parser.add_argument("--rate", type=float, default=default.rate)
     parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--fuse", action="store_true", help="faster; needs a C++ compiler")
     given = parser.parse_args()
     lengths = ((given.steps, given.length),) if given.length else default.lengths
-    settings = Settings(given.steps, given.tokens, given.repeats, lengths, given.rate, seed=given.seed)
+    shown = {"steps": given.steps, "tokens": given.tokens, "repeats": given.repeats, "early": given.early}
+    settings = Settings(**shown, lengths=lengths, rate=given.rate, seed=given.seed)
 
     def report(point: Point) -> None:
         if point.step % 10 == 0:
@@ -37,7 +40,7 @@ def main() -> None:
 
     try:
         chat = Chat(load_tokenizer(seedling(given.out / "start")))
-        model, curve = train(chat, settings, given.out, report, given.until)
+        model, curve = train(chat, settings, given.out, report, given.until, fuse=given.fuse)
         export(model, shape(settings), given.out / "model")
         draw(curve, given.out / "curve.png")
     except SoulError as error:

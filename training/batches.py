@@ -1,28 +1,29 @@
 """Batches of packed scenes, each a function of the seed and the step alone, so that a restart needs no state of them.
 
-Knows rows and targets; does not know models. A row is filled with whole scenes one after another; what is left over at
-its end is padding.
+Knows tokens and targets; does not know models. A batch is filled with whole scenes one after another; into what is left
+over at its end go drills, the last of which is cut.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.chat import Chat
 from engine.seedling.template import CONTROL
-from training.mixture import scene
+from training.mixture import scene, short
 from training.rendering import Rendered, rendered
 from training.vocabulary import Split
 
 IGNORED = -100
 """The target of a place that is not learned; torch's cross entropy leaves it out."""
-READ_SHARE = 0.15
+READ_SHARE = 0.05
 """Share of the other places (what people, tools and memories say) that is learned as well, as plain text."""
 CHARACTERS = 1.6
-"""Most characters of a day per token of the row; scenes have about 2.1 characters a token and an opening."""
+"""Most characters of a day per token of its room; scenes have about 2.1 characters a token and an opening."""
 TRIES = 4
 FIRST_PLAIN = len(CONTROL)
 """The first id that is no control token."""
@@ -30,30 +31,47 @@ FIRST_PLAIN = len(CONTROL)
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids` and `targets`, both int64 of (rows, length); a target is the id that follows, or IGNORED."""
+    """`ids` and `targets`, both int64 of (tokens,); a target is the id that follows, or IGNORED.
+
+    `parts`: how many tokens each scene has, in their order; a scene is read without the others.
+    """
 
     ids: NDArray[np.int64]
     targets: NDArray[np.int64]
+    parts: tuple[int, ...]
 
 
-def batch(chat: Chat, rows: int, length: int, seed: int, step: int, split: Split = "train") -> Batch:
-    """The batch of one step: the same for the same arguments."""
-    ids = np.zeros((rows, length), np.int64)
-    targets = np.full((rows, length), IGNORED, np.int64)
-    for row in range(rows):
-        held, learned = _row(chat, length + 1, f"{seed} {step} {row}", split)
-        ids[row] = held[:-1]
-        targets[row] = np.where(learned[1:], held[1:], IGNORED)
-    return Batch(ids, targets)
+def batch(
+    chat: Chat, tokens: int, longest: int, seed: int, step: int, split: Split = "train", *, early: bool = False
+) -> Batch:
+    """The batch of one step, of scenes of up to `longest` tokens: the same for the same arguments.
+
+    `early`: mostly short scenes that teach to find an answer (`training.mixture`)."""
+    scenes: list[Rendered] = []
+    room = tokens
+    for part in count():
+        made = _fitting(chat, min(room, longest + 1), f"{seed} {step} {part}", split, early)
+        scenes.append(made)
+        room -= len(made.ids) - 1
+        if room <= 0:
+            break
+    ids = np.concatenate([one.ids[:-1] for one in scenes])[:tokens].astype(np.int64)
+    follow = np.concatenate([one.ids[1:] for one in scenes])[:tokens].astype(np.int64)
+    learned = np.concatenate([one.learned[1:] for one in scenes])[:tokens].astype(np.bool_)
+    learned |= np.random.default_rng([seed, step]).random(tokens) < READ_SHARE
+    parts = [len(one.ids) - 1 for one in scenes]
+    parts[-1] += room  # it is cut where it is too long
+    return Batch(ids, np.where(learned, follow, IGNORED), tuple(parts))
 
 
-def repeats(rows: int, length: int, vocabulary: int, seed: int, step: int) -> Batch:
-    """Rows of random ids in which each run of ids comes again after a gap; only what comes again is learned.
+def repeats(tokens: int, length: int, vocabulary: int, seed: int, step: int) -> Batch:
+    """Parts of random ids in which each run of ids comes again after a gap; only what comes again is learned.
 
     What a model needs to find by this is the induction head (arXiv 2209.11895), on which all copying rests. In scenes
     it takes far longer to form: few of their ids are copied, and each of those can be guessed a little without it.
     """
     rng = np.random.default_rng([seed, step])
+    rows = tokens // length
     ids = np.zeros((rows, length + 1), np.int64)
     learned = np.zeros((rows, length + 1), np.bool_)
     for row in range(rows):
@@ -68,25 +86,14 @@ def repeats(rows: int, length: int, vocabulary: int, seed: int, step: int) -> Ba
             ids[row, at : at + len(made)] = made
             learned[row, at + len(run) + len(gap) + 1 : at + len(made)] = True
             at += len(made)
-    return Batch(ids[:, :-1], np.where(learned[:, 1:], ids[:, 1:], IGNORED))
+    targets = np.where(learned[:, 1:], ids[:, 1:], IGNORED)
+    return Batch(ids[:, :-1].reshape(-1), targets.reshape(-1), (length,) * rows)
 
 
-def _row(chat: Chat, length: int, seed: str, split: Split) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    ids = np.zeros(length, np.int64)
-    learned = np.zeros(length, np.bool_)
-    at = part = 0
-    while (made := _fitting(chat, length - at, f"{seed} {part}", split)) is not None:
-        ids[at : at + len(made.ids)] = made.ids
-        learned[at : at + len(made.ids)] = made.learned
-        at += len(made.ids)
-        part += 1
-    draws = np.random.default_rng([int(one) for one in seed.split()]).random(length)
-    return ids, learned | ((draws < READ_SHARE) & (np.arange(length) < at))
-
-
-def _fitting(chat: Chat, room: int, seed: str, split: Split) -> Rendered | None:
+def _fitting(chat: Chat, room: int, seed: str, split: Split, early: bool) -> Rendered:
+    """A scene of at most `room` tokens, where one is found; otherwise a drill, which may be too long as well."""
     for attempt in range(TRIES):
-        made = rendered(chat, scene(f"{seed} {attempt}", split, int(room * CHARACTERS) >> attempt))
+        made = rendered(chat, scene(f"{seed} {attempt}", split, int(room * CHARACTERS) >> attempt, early))
         if len(made.ids) <= room:
             return made
-    return None
+    return rendered(chat, short(seed, split))

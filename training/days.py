@@ -329,6 +329,10 @@ SAYING: tuple[Exchange, ...] = (Day.tell, Day.tell, Day.tell, Day.chat, Day.chat
 ASKING: tuple[Exchange, ...] = (
     Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.from_window, Day.from_notebook, Day.quoted,
 )  # fmt: skip
+BARE: tuple[Exchange, ...] = (
+    *(Day.found, Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window),
+    *(Day.from_window, Day.quoted),
+)
 CALLING: tuple[Exchange, ...] = (
     Day.looks_up, Day.note, Day.correct, Day.mount, Day.index, Day.unmount, Day.order, Day.plan, Day.itself,
 )  # fmt: skip
@@ -360,6 +364,16 @@ def day(words: Vocabulary, last: str = "", length: int = 0) -> Scene:
         return _scene("tool", made, right)
     right = KINDS[last](made) if last else made.tell()
     return _scene(last or "told", made, right)
+
+
+def bare(words: Vocabulary, length: int) -> Scene:
+    """A day of questions and statements without the opening, which in a short scene is the half: what a model learns of
+    memories it learns here from half the tokens."""
+    made = Day(words)
+    while sum(len(line.text) for line in made.room.lines) < length:
+        words.rng.choice((*BARE, *SAYING))(made)
+    right = made.found()
+    return Scene("bare", "", (), tuple(made.room.lines), right)
 
 
 def _scene(kind: str, made: Day, right: Right) -> Scene:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 
 from training import drills
-from training.days import day
+from training.days import bare, day
 from training.plans import plan
 from training.scenes import Scene
 from training.verdicts import KINDS as VERDICTS
 from training.verdicts import verdict
 from training.vocabulary import Split, Vocabulary
 
-SHARES = {"day": 50, "rewrite": 12, "verdict": 24, "plan": 5, "drill": 9}
+SHARES = {"day": 45, "bare": 10, "rewrite": 12, "verdict": 20, "plan": 5, "drill": 8}
 """Weights of the kinds."""
+EARLY = {"day": 8, "bare": 50, "rewrite": 3, "verdict": 12, "plan": 2, "drill": 25}
+"""The same at first, when it is to be learned how a question finds its answer."""
+BARE = 1_800
+"""Most characters of a bare day."""
 MARKED = (
     "found", "not there", "refused", "window", "notebook", "quoted", "small talk", "told", "tool", "rewrite",
     *VERDICTS, "plan",
@@ -21,14 +25,17 @@ MARKED = (
 """What the evaluation asks."""
 
 
-def scene(seed: str, split: Split, length: int) -> Scene:
+def scene(seed: str, split: Split, length: int, early: bool = False) -> Scene:
     """One scene of any kind; a day has up to about `length` characters."""
     rng = random.Random(seed)
     words = Vocabulary(rng, split)
-    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    shares = EARLY if early else SHARES
+    kind = rng.choices(list(shares), list(shares.values()))[0]
     match kind:
         case "day":
             return day(words, length=rng.randint(length // 4, length))
+        case "bare":
+            return bare(words, rng.randint(0, min(length // 2, BARE)))
         case "rewrite":
             return day(words, "rewrite", rng.randint(length // 4, length))
         case "verdict":
@@ -36,7 +43,16 @@ def scene(seed: str, split: Split, length: int) -> Scene:
         case "plan":
             return plan(words)
         case _:
-            return rng.choice((drills.copied, drills.looked_up, drills.looked_up, drills.written))(words)
+            return _drill(words)
+
+
+def short(seed: str, split: Split) -> Scene:
+    """A drill, which has room nearly everywhere."""
+    return _drill(Vocabulary(random.Random(seed), split))
+
+
+def _drill(words: Vocabulary) -> Scene:
+    return words.rng.choice((drills.copied, drills.looked_up, drills.looked_up, drills.written))(words)
 
 
 def marked(kind: str, seed: str, split: Split = "held_out", length: int = 1_500) -> Scene:

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 
 from training.batches import IGNORED, batch, repeats  # noqa: E402 (after the skip)
 from training.export import export  # noqa: E402
-from training.trainer import CHECKPOINT, CURVE, Point, Settings, rate_at, shape, train  # noqa: E402
+from training.trainer import CHECKPOINT, CURVE, Point, Settings, fresh, rate_at, shape, train  # noqa: E402
 
 SHORT = Settings(steps=10, tokens=1_536, repeats=2, lengths=((20, 768),), warmup=2, layers=1)
 
@@ -35,17 +35,38 @@ def chat(tmp_path: Path) -> Chat:
 
 
 def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> None:
-    first, again, other = batch(chat, 2, 1_000, 1, 5), batch(chat, 2, 1_000, 1, 5), batch(chat, 2, 1_000, 1, 6)
+    first, again, other = (batch(chat, 3_000, 1_000, 1, step) for step in (5, 5, 6))
     assert np.array_equal(first.ids, again.ids)
     assert not np.array_equal(first.ids, other.ids)
-    taught = first.targets[:, :-1] != IGNORED
-    assert 0 < taught.sum() < taught.size / 2
-    assert np.array_equal(first.targets[:, :-1][taught], first.ids[:, 1:][taught])
+    assert sum(first.parts) == first.ids.size == 3_000
+    assert max(first.parts) <= 1_000
+    at = 0
+    for size in first.parts:
+        ids, targets = first.ids[at : at + size], first.targets[at : at + size]
+        taught = targets[:-1] != IGNORED
+        assert taught.sum() > 0
+        assert np.array_equal(targets[:-1][taught], ids[1:][taught])
+        at += size
+    assert (first.targets != IGNORED).mean() < 0.5
+
+
+def test_a_scene_is_read_without_those_beside_it(chat: Chat) -> None:
+    model = cast(Any, fresh(SHORT).eval())
+    made = batch(chat, 2_000, 700, 1, 0)
+    with torch.no_grad():
+        together = model.model(input_ids=torch.from_numpy(made.ids)[None], parts=made.parts).last_hidden_state[0]
+        at = 0
+        for size in made.parts:
+            alone = model.model(input_ids=torch.from_numpy(made.ids[at : at + size])[None]).last_hidden_state[0]
+            torch.testing.assert_close(together[at : at + size], alone, atol=2e-4, rtol=1e-3)
+            at += size
+    assert len(made.parts) > 1
 
 
 def test_what_is_taught_of_repeats_stood_there_before() -> None:
-    made = repeats(4, 128, 4_096, 1, 0)
-    for ids, targets in zip(made.ids, made.targets, strict=True):
+    made = repeats(4 * 128, 128, 4_096, 1, 0)
+    assert made.parts == (128,) * 4
+    for ids, targets in zip(made.ids.reshape(4, 128), made.targets.reshape(4, 128), strict=True):
         for place in np.flatnonzero(targets != IGNORED):
             pair = (ids[place], targets[place])
             assert pair in {(ids[at], ids[at + 1]) for at in range(place)}
@@ -98,13 +119,13 @@ def test_mlx_lm_loads_the_export_to_the_same_logits(chat: Chat, tmp_path: Path) 
 
     model, _ = train(chat, replace(SHORT, steps=2), tmp_path / "run", ignore)
     export(model, shape(SHORT), tmp_path / "model")
-    made = batch(chat, 1, 800, 9, 0)
+    ids = batch(chat, 800, 800, 9, 0).ids[None]
     # Both from the same rounded weights, so that only the arithmetic differs.
     model.half().float().eval()
     with torch.no_grad():
-        wanted = cast(Any, model)(input_ids=torch.from_numpy(made.ids)).logits.numpy()
+        wanted = cast(Any, model)(input_ids=torch.from_numpy(ids)).logits.numpy()
     loaded = cast(Any, load(str(tmp_path / "model"))[0])
     loaded.set_dtype(mx.float32)
-    got = np.asarray(cast(Callable[[mx.array], mx.array], loaded)(mx.array(made.ids)))
+    got = np.asarray(cast(Callable[[mx.array], mx.array], loaded)(mx.array(ids)))
     assert np.abs(got - wanted).max() < 1e-3
     assert not json.loads((tmp_path / "model" / "soul.json").read_text(encoding="utf-8"))["trained"]
