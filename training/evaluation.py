@@ -30,6 +30,7 @@ from engine.events import Finished
 from engine.sampling import Sampling
 from engine.seedling.weights import seedling
 from training.days import REWRITE_BUDGET, UNKNOWN
+from training.living import remembered
 from training.mixture import MARKED, marked
 from training.rendering import before, tools_of
 from training.scenes import Scene
@@ -67,10 +68,12 @@ async def marks(engine: Engine, each: int, kinds: Sequence[str] = MARKED, seeds:
         for name, results in met.items():
             shares[name].append(sum(results) / len(results))
             counts[name] = counts.get(name, 0) + len(results)
-    return [
-        Mark(name, counts[name], tuple(found), statistics.mean(found), statistics.stdev(found) if found[1:] else 0.0)
-        for name, found in sorted(shares.items())
-    ]
+    return [_mark(name, found, counts[name]) for name, found in sorted(shares.items())]
+
+
+def _mark(name: str, shares: Sequence[float], examples: int) -> Mark:
+    spread = statistics.stdev(shares) if shares[1:] else 0.0
+    return Mark(name, examples, tuple(shares), statistics.mean(shares), spread)
 
 
 async def _ask(engine: Engine, name: str, kind: str, met: Met, limit: anyio.CapacityLimiter) -> None:
@@ -134,13 +137,24 @@ async def _said(engine: Engine, context: str, ids: Sequence[int]) -> str:
     return said
 
 
-async def evaluate(model: Path | None, each: int, kinds: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """The table of one model folder (default: the seedling that is shipped), as JSON takes it."""
+async def evaluate(
+    model: Path | None, each: int, kinds: Sequence[str], seeds: Sequence[int], living: bool
+) -> dict[str, Any]:
+    """The table of one model folder (default: the seedling that is shipped), as JSON takes it.
+
+    `living`: with what it remembers over two flushes, through the real server (minutes).
+    """
     with tempfile.TemporaryDirectory() as home:
         place = model or seedling(Path(home) / "models")
         async with Engine.open(EngineConfig(Path(home), model=str(place))) as engine:
+            name = engine.info.name
             found = await marks(engine, each, kinds, seeds)
-            return {"model": engine.info.name, "seeds": list(seeds), "marks": [asdict(one) for one in found]}
+        if living:
+            lived = [await remembered(Path(home) / str(seed), place, seed) for seed in seeds]
+            found.append(
+                _mark("told, let go twice, asked", [sum(one) / len(one) for one in lived], sum(map(len, lived)))
+            )
+        return {"model": name, "seeds": list(seeds), "marks": [asdict(one) for one in found]}
 
 
 def main() -> None:
@@ -149,9 +163,10 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=50, help="examples of each kind, for each seed")
     parser.add_argument("--kinds", nargs="+", default=list(MARKED), choices=MARKED)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--living", action="store_true", help="what it remembers over two flushes, too: minutes")
     parser.add_argument("--out", type=Path, help="a JSON file")
     given = parser.parse_args()
-    table = anyio.run(evaluate, given.model, given.each, given.kinds, given.seeds)
+    table = anyio.run(evaluate, given.model, given.each, given.kinds, given.seeds, given.living)
     for one in table["marks"]:
         sys.stdout.write(f"{one['name']:26} {one['mean']:6.1%} ± {one['spread']:.1%}\n")
     if given.out is not None:
