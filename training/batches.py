@@ -20,7 +20,7 @@ from training.vocabulary import Split
 
 IGNORED = -100
 """The target of a place that is not learned; torch's cross entropy leaves it out."""
-READ_SHARE = 0.05
+READ_SHARE = 0.02
 """Share of the other places (what people, tools and memories say) that is learned as well, as plain text."""
 CHARACTERS = 1.6
 """Most characters of a day per token of its room; scenes have about 2.1 characters a token and an opening."""

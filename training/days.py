@@ -71,6 +71,8 @@ class Day:
         """Small talk, which calls for no tool."""
         rng = self.words.rng
         said = self.pick(CHATTER, p=self.words.person(), c=self.words.of(CITIES))
+        if self.words.wild():
+            said = " ".join(prose(rng.randint(1, 2), rng.getrandbits(32)))
         self.chatted.append(said)
         hits = [self.room.hit(fact(self.words).said) for _ in range(rng.choice((0, 0, 1)))]
         self.room.asks(said, [*hits, *self._noise()])
@@ -157,7 +159,7 @@ class Day:
 
     def note(self) -> Right:
         one = fact(self.words)
-        self.room.asks(self.pick(NOTES, t=one.said))
+        self.room.asks(self.words.lead() + self.pick(NOTES, t=one.said))
         self.room.calls("write_notebook", reason="asked to", append=f"- {one.said}")
         before = len(self.room.notebook)
         self.room.notebook.append(f"- {one.said}")
@@ -171,7 +173,7 @@ class Day:
         place = self.words.rng.randrange(len(self.noted))
         old = self.noted[place]
         new = again(self.words, old)
-        self.room.asks(self.pick(EDITS, o=old.value, n=new.value))
+        self.room.asks(self.words.lead() + self.pick(EDITS, o=old.value, n=new.value))
         self.room.calls("write_notebook", reason="asked to", old=old.value, new=new.value)
         said = old.said.replace(old.value, new.value)
         self.room.notebook = [line.replace(old.value, new.value) for line in self.room.notebook]
@@ -181,21 +183,21 @@ class Day:
 
     def mount(self) -> Right:
         name = self.words.corpus()
-        self.room.asks(self.pick(MOUNTS, n=name))
+        self.room.asks(self.words.lead() + self.pick(MOUNTS, n=name))
         self.room.calls("mount_corpus", name=name)
         self._worn(name, f"Mounted {name}.")
         return Right()
 
     def index(self) -> Right:
         name, path = self.words.corpus(), self.words.folder()
-        self.room.asks(self.pick(INDEXES, n=name, p=path))
+        self.room.asks(self.words.lead() + self.pick(INDEXES, n=name, p=path))
         self.room.calls("mount_corpus", name=name, path=path)
         self._worn(name, f"Indexed {path}: 12 files, 80 passages.\nMounted {name}.")
         return Right()
 
     def unmount(self) -> Right:
         name = self.room.mounted[0] if self.room.mounted else self.words.corpus()
-        self.room.asks(self.pick(UNMOUNTS, n=name))
+        self.room.asks(self.words.lead() + self.pick(UNMOUNTS, n=name))
         self.room.calls("mount_corpus", name=name, unmount=True)
         self.room.mounted, self.room.cards = (), ()
         self.room.returns("mount_corpus", f"Unmounted {name}. Mounted now: none.")
@@ -204,7 +206,7 @@ class Day:
 
     def order(self) -> Right:
         task = self.work()
-        self.room.asks(self.pick(ORDERS, t=task))
+        self.room.asks(self.words.lead() + self.pick(ORDERS, t=task))
         self.room.calls("invoke_agent", task=task, agent="hands")
         id = self.room.hit("").id
         self.room.returns(
@@ -216,7 +218,7 @@ class Day:
 
     def plan(self) -> Right:
         task = self.work()
-        self.room.asks(self.pick(PLANS, t=task))
+        self.room.asks(self.words.lead() + self.pick(PLANS, t=task))
         self.room.calls("invoke_agent", task=task, agent="architect")
         id = self.room.hit("").id
         self.room.returns("invoke_agent", f"Plan {id}: proposed. Drawn by architect.\nGoal: {task}\n1. [open] {task}")
@@ -227,7 +229,7 @@ class Day:
         text = " ".join(
             self.pick(VIRTUES, p=self.words.person(), c="Lyon") for _ in range(self.words.rng.randint(1, 3))
         )
-        self.room.asks(self.pick(SELVES, t=text))
+        self.room.asks(self.words.lead() + self.pick(SELVES, t=text))
         if OTHER_TOOL in self.room.tools:
             self.room.calls(OTHER_TOOL, proposal=text, reason="asked to")
             self.room.returns(OTHER_TOOL, f"Pending: proposal {self.room.hit('').id}. A person decides.")

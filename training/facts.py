@@ -42,6 +42,7 @@ def fact(
     key = f"the {noun} of {subject}"
     template = words.rng.choice(STATEMENTS[words.split])
     said = template.format(k=key, K=_capital(key), v=value, f=noun, s=subject, S=_capital(subject))
+    said = f"{words.lead()}{said}{words.tail()}"
     return Fact(kind, noun, subject, value, said)
 
 
@@ -63,7 +64,10 @@ def again(words: Vocabulary, old: Fact) -> Fact:
 def question(words: Vocabulary, about: Fact) -> str:
     """How somebody asks for it."""
     template = words.rng.choice(QUESTIONS[words.split])
-    return template.format(k=about.key, K=_capital(about.key), f=about.field, s=about.subject)
+    asked = template.format(
+        k=about.key, K=_capital(about.key), f=about.field, s=about.subject, S=_capital(about.subject)
+    )
+    return f"{words.lead()}{asked}{words.tail()}"
 
 
 def near(words: Vocabulary, about: Fact, count: int) -> list[Fact]:

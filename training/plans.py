@@ -17,6 +17,8 @@ GOALS: dict[Split, tuple[str, ...]] = {
     "train": (
         "Write {f} about {s}.", "Prepare {s} for {p}.", "Bring {f} up to date.", "We need {f} with {n} rows.",
         "Tell {p} about {s}.", "Clean up {f}.", "Move {s} to version {n}.", "Publish {f}.",
+        "Finish {f} with {p}.", "Build {s}.", "Write down how {s} works.", "Show {s} to {p}.", "Sort {f} by {n} rules.",
+        "Let {p} see {f}.", "Bring {s} back.", "Shorten {f}.", "Compare {f} with {g}.", "Set up {s} for {p}.",
     ),
     "held_out": ("Get {f} ready for {p}.", "Make {s} work again.", "Replace {f} by {g}."),
 }  # fmt: skip

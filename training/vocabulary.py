@@ -5,11 +5,16 @@ Knows words only; does not know what an example is made of.
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
+
+from engine.seedling.weights import tokenizer_bytes
 
 Split = Literal["train", "held_out"]
 
@@ -23,6 +28,9 @@ VOWELS = _words("a e i o u ai ea io oa")
 CODAS = ["", "", "l", "m", "n", "r", "s", "t", "nd", "rk", "x"]
 HELD_OUT = 5
 """One word in so many is kept for the evaluation."""
+WILD = 0.45
+"""Share of the taught words that are put together from the tokenizer's own pieces. From lists alone a model learns the
+lists: it copied every taught name, and put a taught one where it should have copied another."""
 
 FIELDS: dict[str, list[str]] = {
     "number": _words(
@@ -58,6 +66,14 @@ TOPICS = _words(
     "harbour tax garden novel bridge server recipe travel music insurance chess school kitchen boiler wedding museum "
     "archive weather budget guitar theatre railway forest market library hospital election orchard festival"
 )
+LEADS = (
+    "Hello. ", "Hi, ", "OK. ", "Good. ", "Listen: ", "Next: ", "One more thing: ", "So, ", "Well, ", "Now: ", "Again: ",
+    "Quickly: ", "For later: ", "Attention: ", "By the by, ", "Sorry. ", "Right. ", "Then: ", "First of all: ",
+)  # fmt: skip
+TAILS = (
+    " Thanks.", " Please.", " It is urgent.", " No hurry.", " Thank you.", " I need it today.", " That is all.",
+    " I was asked for it.", " Be brief.", " You know why.",
+)  # fmt: skip
 SUFFIXES = ("md", "py", "toml", "sql", "json", "txt", "csv")
 MONTHS = _words("January February March April May June July August September October November December")
 
@@ -65,6 +81,13 @@ MONTHS = _words("January February March April May June July August September Oct
 def split_of(word: str) -> Split:
     """Where a word belongs: decided by its own letters, so that the two sides can never share one."""
     return "held_out" if zlib.crc32(word.casefold().encode()) % HELD_OUT == 0 else "train"
+
+
+@cache
+def _pieces() -> tuple[str, ...]:
+    """What the tokenizer has of lower-case letters, two at least."""
+    found = (piece.removeprefix("Ġ") for piece in json.loads(tokenizer_bytes())["model"]["vocab"])
+    return tuple(sorted({piece for piece in found if re.fullmatch("[a-z]{2,}", piece)}))
 
 
 @dataclass(frozen=True)
@@ -75,11 +98,45 @@ class Vocabulary:
     split: Split
 
     def of(self, words: Sequence[str]) -> str:
-        """One of those words that belong to this split."""
+        """One of those words that belong to this split; a taught one is wild now and then."""
+        if self.wild():
+            word = self.made()
+            return word.capitalize() if words[0][0].isupper() else word
         return self.rng.choice([word for word in words if split_of(word) == self.split])
+
+    def wild(self) -> bool:
+        """Whether the next word shall be of no list; never in the evaluation."""
+        return self.split == "train" and self.rng.random() < WILD
+
+    def made(self) -> str:
+        """A word of one to three pieces."""
+        while True:
+            word = "".join(self.rng.choice(_pieces()) for _ in range(self.rng.choice((1, 1, 2, 2, 3))))
+            if len(word) > 2 and split_of(word) == self.split:
+                return word
+
+    def lead(self) -> str:
+        """What may stand before a request: nothing in the evaluation, a few words now and then in what is taught."""
+        rng = self.rng
+        if self.split != "train" or rng.random() < 0.6:
+            return ""
+        if rng.random() < 0.5:
+            return rng.choice(LEADS)
+        return " ".join(self.made() for _ in range(rng.randint(1, 4))).capitalize() + rng.choice((". ", ": ", ", "))
+
+    def tail(self) -> str:
+        """The same behind it."""
+        rng = self.rng
+        if self.split != "train" or rng.random() < 0.7:
+            return ""
+        if rng.random() < 0.5:
+            return rng.choice(TAILS)
+        return " " + " ".join(self.made() for _ in range(rng.randint(1, 4))).capitalize() + "."
 
     def name(self) -> str:
         """A capitalised made-up name of this split, one to three syllables."""
+        if self.wild():
+            return self.made().capitalize()
         while True:
             parts = [
                 self.rng.choice(ONSETS) + self.rng.choice(VOWELS) + (self.rng.choice(CODAS) if last else "")
@@ -107,6 +164,8 @@ class Vocabulary:
     def field(self) -> tuple[str, str]:
         """(kind of value, the field's noun)."""
         kind = self.rng.choice(list(FIELDS))
+        if self.wild():
+            return kind, " ".join(self.made() for _ in range(self.rng.choice((1, 1, 1, 2))))
         fitting = [word for word in FIELDS[kind] if split_of(word) == self.split]
         return (kind, self.rng.choice(fitting)) if fitting else self.field()
 
