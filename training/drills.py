@@ -18,10 +18,10 @@ def copied(words: Vocabulary) -> Scene:
 def looked_up(words: Vocabulary) -> Scene:
     """A list of facts and questions about them."""
     rng = words.rng
-    facts = {one.key: one for one in (fact(words) for _ in range(rng.randint(3, 10)))}
+    facts = {one.key: one for one in (fact(words) for _ in range(rng.randint(3, 14)))}
     lines = [Line("user", "\n".join(one.said for one in facts.values())), Line("assistant", "Noted.")]
     right = Right()
-    for one in rng.sample(list(facts.values()), min(len(facts), 5)):
+    for one in rng.sample(list(facts.values()), len(facts)):
         lines += [Line("user", question(words, one)), Line("assistant", f"{one.answer}.")]
         right = Right(one.value)
     return Scene("drill", "Answer from the list.", (), tuple(lines), right)

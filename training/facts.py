@@ -62,8 +62,13 @@ def again(words: Vocabulary, old: Fact) -> Fact:
 
 
 def question(words: Vocabulary, about: Fact) -> str:
-    """How somebody asks for it."""
+    """How somebody asks for it. A part of what is taught are mere words around field and subject, so that both are
+    looked for wherever they stand."""
     template = words.rng.choice(QUESTIONS[words.split])
+    if words.wild() and words.rng.random() < 0.5:
+        asked = words.rng.sample([about.field, about.subject], 2)
+        around = [" ".join(words.made() for _ in range(words.rng.choice((0, 1, 1, 2)))) for _ in range(3)]
+        return " ".join(filter(None, (around[0], asked[0], around[1], asked[1], around[2]))) + "?"
     asked = template.format(
         k=about.key, K=_capital(about.key), f=about.field, s=about.subject, S=_capital(about.subject)
     )

@@ -41,7 +41,7 @@ class Settings:
     """Tokens of a step."""
     repeats: int = 600
     """Steps at the beginning in which random ids teach nothing but copying."""
-    early: int = 3_000
+    early: int = 4_000
     """Steps, the repeats among them, up to which most scenes are short and bare (`training.mixture`)."""
     lengths: tuple[tuple[int, int], ...] = ((1_000, 1_024), (14_000, 2_048))
     """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
