@@ -46,6 +46,8 @@ class Day:
         self.noted = [fact(words) for _ in range(notes)]
         self.room = Room(words, tools, [f"- {one.said}" for one in self.noted])
         self.told: list[Fact] = []
+        self.seen: dict[str, tuple[Fact, Hit]] = {}
+        """What memories have shown, by what it would be asked for."""
         self.chatted: list[str] = []
 
     def pick(self, phrases: Phrases, **values: str) -> str:
@@ -125,6 +127,17 @@ class Day:
             rng.shuffle(hits)
         self.room.asks(question(self.words, one), hits)
         self.room.says(f"{one.answer}{cited}.")
+        return Right(one.value)
+
+    def from_seen(self) -> Right:
+        """It stood among the memories of an earlier question."""
+        told = {one.key for one in self.told}
+        left = [found for key, found in self.seen.items() if key not in told]
+        if not left:
+            return self.found()
+        one, hit = self.words.rng.choice(left)
+        self.room.asks(question(self.words, one))
+        self.room.says(f"{one.answer} [{hit.citation}].")
         return Right(one.value)
 
     def from_notebook(self) -> Right:
@@ -266,17 +279,25 @@ class Day:
         if rng.random() < 0.25:
             hits.append(self.room.hit(question(self.words, one)))
         if there:
-            hits.append(self.room.hit(one.said, chunk=rng.random() < 0.3))
+            hits.append(self._shown(one, chunk=rng.random() < 0.3))
         hits += self._noise()
         rng.shuffle(hits)
         return hits
+
+    def _shown(self, one: Fact, chunk: bool) -> Hit:
+        hit = self.room.hit(one.said, chunk)
+        # Of two values only one can be right; neither is asked for.
+        if one.key in self.seen and self.seen[one.key][0].value != one.value:
+            self.seen.pop(one.key)
+        else:
+            self.seen[one.key] = (one, hit)
+        return hit
 
     def _near(self, one: Fact, count: int, chunks: float = 0.0) -> list[Hit]:
         """Memories that are easily taken for the one that is asked for; `chunks` is the share of corpora's passages."""
         rng = self.words.rng
         return [
-            self.room.hit(other.said, chunk=bool(chunks) and rng.random() < chunks)
-            for other in near(self.words, one, count)
+            self._shown(other, chunk=bool(chunks) and rng.random() < chunks) for other in near(self.words, one, count)
         ]
 
     def _noise(self) -> list[Hit]:
@@ -330,10 +351,11 @@ Exchange = Callable[[Day], Right]
 SAYING: tuple[Exchange, ...] = (Day.tell, Day.tell, Day.tell, Day.chat, Day.chat)
 ASKING: tuple[Exchange, ...] = (
     Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.from_window, Day.from_notebook, Day.quoted,
+    Day.from_seen, Day.from_seen, Day.from_seen,
 )  # fmt: skip
 BARE: tuple[Exchange, ...] = (
     *(Day.found, Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window),
-    *(Day.from_window, Day.quoted),
+    *(Day.from_window, Day.quoted, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen),
 )
 CALLING: tuple[Exchange, ...] = (
     Day.looks_up, Day.note, Day.correct, Day.mount, Day.index, Day.unmount, Day.order, Day.plan, Day.itself,

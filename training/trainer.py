@@ -45,7 +45,7 @@ class Settings:
     """Steps, the repeats among them, up to which most scenes are short and bare (`training.mixture`)."""
     lengths: tuple[tuple[int, int], ...] = ((1_000, 1_024), (14_000, 2_048))
     """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
-    rate: float = 5e-3
+    rate: float = 2.5e-3
     warmup: int = 50
     """Steps in which the rate rises."""
     decay: float = 0.2
