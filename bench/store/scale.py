@@ -87,7 +87,7 @@ async def _run(options: argparse.Namespace, home: Path) -> None:
             }
     least, most = str(options.rows[0]), str(options.rows[-1])
     report: dict[str, Any] = {
-        "command": " ".join(["python -m bench.store.scale", *sys.argv[1:]]),
+        "command": "python -m bench.store.scale --home FOLDER",
         "corpora": CORPORA,
         "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "load": os.getloadavg()},
         "stores": found,
