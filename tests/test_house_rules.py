@@ -45,8 +45,8 @@ def test_imports_run_one_way(package: str) -> None:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("mcp", {"tools", "server"}),
-        ("mcp_types", {"tools", "server"}),
+        ("mcp", {"tools", "server", "training"}),
+        ("mcp_types", {"tools", "server", "training"}),
         ("asyncpg", {"memory", "agents"}),
         ("mlx", {"engine", "evolution"}),
         ("mlx_lm", {"engine", "evolution", "training"}),
