@@ -152,13 +152,15 @@ class Day:
         return Right(one.value)
 
     def quoted(self) -> Right:
-        """An open question: the nearest memory is quoted."""
+        """An open question: what the memories say about it is quoted."""
         rng = self.words.rng
         one = fact(self.words)
-        hits = [self.room.hit(one.said, chunk=rng.random() < 0.5), *self._near(one, 2)]
+        cited = self._shown(one, chunk=rng.random() < 0.5)
+        hits = [cited, *(self._shown(fact(self.words), chunk=False) for _ in range(rng.randint(0, 3)))]
+        rng.shuffle(hits)
         ways = ("What do you know about {s}?", "Tell me about {s}.", "What do the memories say about {s}?", "And {s}?")
-        self.room.asks(rng.choice(ways).format(s=one.subject), hits)
-        self.room.says(f"My memories say: {one.said} [{hits[0].citation}]")
+        self.room.asks(self.words.lead() + rng.choice(ways).format(s=one.subject), hits)
+        self.room.says(f"My memories say: {one.said} [{cited.citation}]")
         return Right(one.value)
 
     # -- tools
