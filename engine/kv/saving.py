@@ -218,8 +218,10 @@ def _write_blocks(
 
 
 def compact(shelf: Shelf, name: str) -> Manifest | None:
-    """Puts all block files of a context into one. None when there is nothing to do or a file is bad (then later use
-    finds it out). Raises OSError."""
+    """Puts all block files of a context into one; the small ones are left to a sweep.
+
+    None when there is nothing to do or a file is bad (then later use finds it out). Raises OSError.
+    """
     from engine.kv.tensors import Damaged
 
     manifest = shelf.manifest(name)
@@ -252,7 +254,6 @@ def compact(shelf: Shelf, name: str) -> Manifest | None:
     shelf.written += written
     fresh = replace(manifest, blocks=(ref,), written=manifest.written + written)
     shelf.commit(fresh)
-    shelf.sweep()
     return fresh
 
 

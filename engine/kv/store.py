@@ -225,10 +225,9 @@ class Store:
             self._loop.call(self._compacted, shelf, context, manifest)
 
     def _compacted(self, shelf: Shelf, context: Context, manifest: Manifest) -> None:
-        """On the event loop. While the context held the small files, its compaction could not remove them."""
-        if context.saver.busy:
-            return  # its snapshot may name them; the next compaction removes them
-        if context.refs and context.cache is not None:
+        """On the event loop. What a context holds is not swept, so it lets go of the small files first."""
+        # A snapshot under way may name them; the next compaction removes them then.
+        if context.refs and context.cache is not None and not context.saver.busy:
             context.refs = list(manifest.blocks)
         self._writer.post(shelf.sweep)
 
@@ -361,6 +360,7 @@ class Store:
         if manifest is None:
             raise NotFound(f"There is no saved context named {name}.", "`soul agents` lists them.")
         await self._writer.call(lambda: self._compact(shelf, self.contexts[name]))
+        await self._writer.call(lambda: None)  # the small files are swept behind it
         after = shelf.manifest(name)
         return len(manifest.blocks), len(after.blocks) if after else 0
 
