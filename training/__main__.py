@@ -31,8 +31,9 @@ def main() -> None:
     parser.add_argument("--fuse", action="store_true", help="faster; needs a C++ compiler")
     given = parser.parse_args()
     lengths = ((given.steps, given.length),) if given.length else default.lengths
-    shown = {"steps": given.steps, "tokens": given.tokens, "repeats": given.repeats, "early": given.early}
-    settings = Settings(**shown, lengths=lengths, rate=given.rate, seed=given.seed)
+    settings = Settings(
+        given.steps, given.tokens, given.repeats, given.early, lengths=lengths, rate=given.rate, seed=given.seed
+    )
 
     def report(point: Point) -> None:
         if point.step % 10 == 0:

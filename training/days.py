@@ -53,6 +53,10 @@ class Day:
     def pick(self, phrases: Phrases, **values: str) -> str:
         return self.words.rng.choice(phrases[self.words.split]).format(**values)
 
+    def request(self, phrases: Phrases, **values: str) -> str:
+        """One of them as somebody says it, with what may stand before it."""
+        return self.words.lead() + self.pick(phrases, **values)
+
     # -- said
 
     def tell(self) -> Right:
@@ -174,7 +178,7 @@ class Day:
 
     def note(self) -> Right:
         one = fact(self.words)
-        self.room.asks(self.words.lead() + self.pick(NOTES, t=one.said))
+        self.room.asks(self.request(NOTES, t=one.said))
         self.room.calls("write_notebook", reason="asked to", append=f"- {one.said}")
         before = len(self.room.notebook)
         self.room.notebook.append(f"- {one.said}")
@@ -188,7 +192,7 @@ class Day:
         place = self.words.rng.randrange(len(self.noted))
         old = self.noted[place]
         new = again(self.words, old)
-        self.room.asks(self.words.lead() + self.pick(EDITS, o=old.value, n=new.value))
+        self.room.asks(self.request(EDITS, o=old.value, n=new.value))
         self.room.calls("write_notebook", reason="asked to", old=old.value, new=new.value)
         said = old.said.replace(old.value, new.value)
         self.room.notebook = [line.replace(old.value, new.value) for line in self.room.notebook]
@@ -198,21 +202,21 @@ class Day:
 
     def mount(self) -> Right:
         name = self.words.corpus()
-        self.room.asks(self.words.lead() + self.pick(MOUNTS, n=name))
+        self.room.asks(self.request(MOUNTS, n=name))
         self.room.calls("mount_corpus", name=name)
         self._worn(name, f"Mounted {name}.")
         return Right()
 
     def index(self) -> Right:
         name, path = self.words.corpus(), self.words.folder()
-        self.room.asks(self.words.lead() + self.pick(INDEXES, n=name, p=path))
+        self.room.asks(self.request(INDEXES, n=name, p=path))
         self.room.calls("mount_corpus", name=name, path=path)
         self._worn(name, f"Indexed {path}: 12 files, 80 passages.\nMounted {name}.")
         return Right()
 
     def unmount(self) -> Right:
         name = self.room.mounted[0] if self.room.mounted else self.words.corpus()
-        self.room.asks(self.words.lead() + self.pick(UNMOUNTS, n=name))
+        self.room.asks(self.request(UNMOUNTS, n=name))
         self.room.calls("mount_corpus", name=name, unmount=True)
         self.room.mounted, self.room.cards = (), ()
         self.room.returns("mount_corpus", f"Unmounted {name}. Mounted now: none.")
@@ -221,7 +225,7 @@ class Day:
 
     def order(self) -> Right:
         task = self.work()
-        self.room.asks(self.words.lead() + self.pick(ORDERS, t=task))
+        self.room.asks(self.request(ORDERS, t=task))
         self.room.calls("invoke_agent", task=task, agent="hands")
         id = self.room.hit("").id
         self.room.returns(
@@ -233,7 +237,7 @@ class Day:
 
     def plan(self) -> Right:
         task = self.work()
-        self.room.asks(self.words.lead() + self.pick(PLANS, t=task))
+        self.room.asks(self.request(PLANS, t=task))
         self.room.calls("invoke_agent", task=task, agent="architect")
         id = self.room.hit("").id
         self.room.returns("invoke_agent", f"Plan {id}: proposed. Drawn by architect.\nGoal: {task}\n1. [open] {task}")
@@ -244,7 +248,7 @@ class Day:
         text = " ".join(
             self.pick(VIRTUES, p=self.words.person(), c="Lyon") for _ in range(self.words.rng.randint(1, 3))
         )
-        self.room.asks(self.words.lead() + self.pick(SELVES, t=text))
+        self.room.asks(self.request(SELVES, t=text))
         if OTHER_TOOL in self.room.tools:
             self.room.calls(OTHER_TOOL, proposal=text, reason="asked to")
             self.room.returns(OTHER_TOOL, f"Pending: proposal {self.room.hit('').id}. A person decides.")

@@ -67,7 +67,7 @@ def question(words: Vocabulary, about: Fact) -> str:
     template = words.rng.choice(QUESTIONS[words.split])
     if words.wild() and words.rng.random() < 0.5:
         asked = words.rng.sample([about.field, about.subject], 2)
-        around = [" ".join(words.made() for _ in range(words.rng.choice((0, 1, 1, 2)))) for _ in range(3)]
+        around = [words.babble(words.rng.choice((0, 1, 1, 2))) for _ in range(3)]
         return " ".join(filter(None, (around[0], asked[0], around[1], asked[1], around[2]))) + "?"
     asked = template.format(
         k=about.key, K=_capital(about.key), f=about.field, s=about.subject, S=_capital(about.subject)

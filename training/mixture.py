@@ -16,7 +16,7 @@ SHARES = {"day": 45, "bare": 10, "rewrite": 12, "verdict": 20, "plan": 5, "drill
 """Weights of the kinds."""
 EARLY = {"day": 8, "bare": 50, "rewrite": 3, "verdict": 12, "plan": 2, "drill": 25}
 """The same at first, when it is to be learned how a question finds its answer."""
-BARE = 1_800
+BARE_LENGTH = 1_800
 """Most characters of a bare day."""
 MARKED = (
     "found", "not there", "refused", "window", "notebook", "quoted", "small talk", "told", "tool", "rewrite",
@@ -35,7 +35,7 @@ def scene(seed: str, split: Split, length: int, early: bool = False) -> Scene:
         case "day":
             return day(words, length=rng.randint(length // 4, length))
         case "bare":
-            return bare(words, rng.randint(0, min(length // 2, BARE)))
+            return bare(words, rng.randint(0, min(length // 2, BARE_LENGTH)))
         case "rewrite":
             return day(words, "rewrite", rng.randint(length // 4, length))
         case "verdict":

@@ -115,6 +115,10 @@ class Vocabulary:
             if len(word) > 2 and split_of(word) == self.split:
                 return word
 
+    def babble(self, count: int) -> str:
+        """So many of them."""
+        return " ".join(self.made() for _ in range(count))
+
     def lead(self) -> str:
         """What may stand before a request: nothing in the evaluation, a few words now and then in what is taught."""
         rng = self.rng
@@ -122,7 +126,7 @@ class Vocabulary:
             return ""
         if rng.random() < 0.5:
             return rng.choice(LEADS)
-        return " ".join(self.made() for _ in range(rng.randint(1, 4))).capitalize() + rng.choice((". ", ": ", ", "))
+        return self.babble(rng.randint(1, 4)).capitalize() + rng.choice((". ", ": ", ", "))
 
     def tail(self) -> str:
         """The same behind it."""
@@ -131,7 +135,7 @@ class Vocabulary:
             return ""
         if rng.random() < 0.5:
             return rng.choice(TAILS)
-        return " " + " ".join(self.made() for _ in range(rng.randint(1, 4))).capitalize() + "."
+        return f" {self.babble(rng.randint(1, 4)).capitalize()}."
 
     def name(self) -> str:
         """A capitalised made-up name of this split, one to three syllables."""
@@ -165,7 +169,7 @@ class Vocabulary:
         """(kind of value, the field's noun)."""
         kind = self.rng.choice(list(FIELDS))
         if self.wild():
-            return kind, " ".join(self.made() for _ in range(self.rng.choice((1, 1, 1, 2))))
+            return kind, self.babble(self.rng.choice((1, 1, 1, 2)))
         fitting = [word for word in FIELDS[kind] if split_of(word) == self.split]
         return (kind, self.rng.choice(fitting)) if fitting else self.field()
 
