@@ -1,17 +1,21 @@
 """`python -m bench.evolution [--quick]`: one adapter into a model of random weights, beside mergekit on whole models.
 
-Each side runs in a process of its own; wall time, new disk and peak memory are that process's. The split of the anchor
-is made once per anchor and told apart. The floor is reading and durably writing the plastic bytes once. Writes
-bench/results/evolution.json; needs the extra `evolution`.
+Both sides take turns, each run in a process of its own; wall time, new disk and peak memory are that process's. The
+split of the anchor is made once per anchor and told apart. The floor is reading and durably writing the plastic bytes
+once; `parts_s` tells what an integration does with its time, by the profiler. Writes evolution.json and evolution.png
+to bench/results; needs the extra `evolution`.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import os
+import pstats
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -187,34 +191,87 @@ def floor(home: Path) -> float:
     return took
 
 
-def main(shape: Shape) -> dict[str, Any]:
+def parts(home: Path) -> dict[str, float]:
+    """Seconds in each part of an integration, by the profiler; the start of Python is left out."""
+    profile = cProfile.Profile()
+    profile.runcall(ours, home, "integrate")
+    spent = {name: one.cumtime for name, one in pstats.Stats(profile).get_stats_profile().func_profiles.items()}
+    known = {
+        "trim": spent["trim"], "elect signs and add": spent["merge"] - spent["trim"],
+        "product of the factors": spent["delta"], "to bfloat16": spent["encoded"],
+    }  # fmt: skip
+    return known | {"read, write, rest": spent["integrate"] - sum(known.values())}
+
+
+def main(shape: Shape, repeats: int) -> dict[str, Any]:
     """Everything, in a temporary home."""
     home = Path(tempfile.mkdtemp(prefix="soul-"))
     try:
         lived(home, make(home / "base", shape))
         mine = [sys.executable, "-m", "bench.evolution", "--home", str(home), "--step"]
         figures: dict[str, Any] = {"shape": vars(shape), "split": measured([*mine, "split"], home)}
-        figures["soul"] = measured([*mine, "integrate"], home)
-        figures["mergekit"] = measured(theirs(home), home)
-        figures["floor_s"] = floor(home)
+        runs: dict[str, list[dict[str, float]]] = {"soul": [], "mergekit": []}
+        floors: list[float] = []
+        for _ in range(repeats):
+            runs["soul"].append(measured([*mine, "integrate"], home))
+            shutil.rmtree(home / "generations")
+            runs["mergekit"].append(measured(theirs(home), home))
+            shutil.rmtree(home / "merged")
+            floors.append(floor(home))
+        figures |= runs
+        figures["floor_s"] = floors
         for name in ("wall_s", "new_bytes", "peak_bytes"):
-            figures[f"share_of_{name}"] = figures["soul"][name] / figures["mergekit"][name]
-        figures["times_floor"] = figures["soul"]["wall_s"] / figures["floor_s"]
+            shares = [ours[name] / theirs[name] for ours, theirs in zip(*runs.values(), strict=True)]
+            figures[f"share_of_{name}"] = _spread(shares)
+        figures["times_floor"] = _spread([one["wall_s"] / bare for one, bare in zip(runs["soul"], floors, strict=True)])
+        figures["parts_s"] = parts(home)
         return figures
     finally:
         shutil.rmtree(home)
 
 
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def draw(figures: dict[str, Any], path: Path) -> None:
+    """Both sides beside each other, and what an integration does with its time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, places = pyplot.subplots(1, 4, figsize=(13, 3.4), width_ratios=(1, 1, 1, 1.6))
+    kinds = {"wall_s": ("wall time, s", 1), "new_bytes": ("new disk, GB", 1e9), "peak_bytes": ("peak memory, GB", 1e9)}
+    for place, (name, (title, unit)) in zip(places, kinds.items(), strict=False):
+        for side, colour in (("soul", "#2a6f97"), ("mergekit", "#adb5bd")):
+            found = [run[name] / unit for run in figures[side]]
+            place.bar(side, statistics.median(found), color=colour)
+            place.plot([side] * len(found), found, "k.", markersize=4)
+        place.set_title(f"{title}\n1/{1 / figures[f'share_of_{name}']['median']:.1f}", fontsize=10)
+    spent = figures["parts_s"]
+    places[3].barh(list(spent), list(spent.values()), color="#2a6f97")
+    places[3].axvline(statistics.median(figures["floor_s"]), color="#c1121f", linestyle="--", linewidth=1)
+    places[3].invert_yaxis()
+    places[3].set_title("parts, s; dashed: the floor", fontsize=10)
+    for place in places:
+        place.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
 if __name__ == "__main__":
     options = argparse.ArgumentParser(prog="bench.evolution")
     options.add_argument("--quick", action="store_true", help="a small model, nothing written")
+    options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     options.add_argument("--step", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.step:
         ours(given.home, given.step)
         sys.exit(0)
-    found = main(SMALL if given.quick else BILLION)
+    found = main(SMALL if given.quick else BILLION, given.repeats)
     if not given.quick:
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        draw(found, RESULTS.with_suffix(".png"))
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
