@@ -28,10 +28,9 @@ from training.phrases import (
     WORK,
     Phrases,
 )
-from training.scenes import Line, Right, Room, Scene
+from training.scenes import UNKNOWN, Line, Right, Room, Scene
 from training.vocabulary import CITIES, TOPICS, Vocabulary
 
-UNKNOWN = "I do not know: my memories do not say it."
 NOTED = "Noted."
 TOOLS = ("recall", "mount_corpus", "write_notebook", "invoke_agent")
 OTHER_TOOL = "rewrite_self"

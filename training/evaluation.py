@@ -29,11 +29,11 @@ from engine.errors import InvalidInput
 from engine.events import Finished
 from engine.sampling import Sampling
 from engine.seedling.weights import seedling
-from training.days import REWRITE_BUDGET, UNKNOWN
+from training.days import REWRITE_BUDGET
 from training.living import remembered
 from training.mixture import MARKED, marked
 from training.rendering import before, tools_of
-from training.scenes import Scene
+from training.scenes import UNKNOWN, Scene
 from training.verdicts import KINDS as VERDICTS
 
 SEEDS = (101, 102, 103)

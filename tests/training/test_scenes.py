@@ -13,9 +13,9 @@ from agents.planning import drawn
 from engine.chat import Chat
 from engine.seedling.weights import seedling
 from training import phrases
-from training.days import UNKNOWN
 from training.mixture import MARKED, marked, scene
 from training.rendering import before, rendered, said, tools_of
+from training.scenes import UNKNOWN
 from training.vocabulary import Split, split_of
 
 SPLITS: tuple[Split, ...] = ("train", "held_out")
