@@ -7,6 +7,7 @@ and each of those can be guessed a little without it.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -63,7 +64,7 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator) -> Rendered:
     A value that stands before its key is found by nothing that copying teaches. Among many words it is not found in
     thousands of steps, among single ids in two hundred, and from there it is a short way to the rest.
     """
-    glue, others, (the, of, be, end) = _glue(chat)
+    glue, others, (the, of, be, end, unknown) = _glue(chat)
     ids: list[int] = []
     learned: list[bool] = []
     while len(ids) < LENGTH:
@@ -84,6 +85,10 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator) -> Rendered:
             field, subject, value, _ = facts[place]
             ids += [the, *field, of, *subject, be, *value, end]
             learned += [False] * (len(ids) - len(learned) - len(value) - 1) + [True] * (len(value) + 1)
+        field, subject = facts[0][0], facts[-1][1]
+        if not any((field, subject) == fact[:2] for fact in facts):
+            ids += [the, *field, of, *subject, be, unknown, end]
+            learned += [False] * (len(ids) - len(learned) - 2) + [True] * 2
     return Rendered(tuple(ids), tuple(learned))
 
 
@@ -113,17 +118,19 @@ def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
         for one in words.rng.sample(told, len(told)):
             ids += chat.encode(f"- {one.said}\n")
         learned += [False] * (len(ids) - len(learned))
-        for one in told:
-            key, value = chat.encode(one.answer.removesuffix(one.value).rstrip()), chat.encode(f" {one.value}.")
+        missing = replace(told[0], field=told[-1].field)
+        for answer in [f"{one.answer}." for one in told] + [missing.unknown] * (missing.key not in facts):
+            key, be, value = answer.partition(" is ")
+            key, value = chat.encode(key + be.rstrip()), chat.encode(f" {value}")
             ids += [*key, *value, *chat.encode("\n")]
             learned += [False] * len(key) + [True] * len(value) + [False]
     return Rendered(tuple(ids), tuple(learned))
 
 
 @cache
-def _glue(chat: Chat) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, int, int, int]]:
-    """Ids of the common words that are one token, all others, and those of "The", " of", " is" and "."."""
+def _glue(chat: Chat) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, ...]]:
+    """Ids of the common words that are one token, all others, and those of "The", " of", " is", "." and " unknown"."""
     found = [chat.encode(f" {word}") for word in GLUE]
-    the, of, be, end = (chat.encode(word)[0] for word in ("The", " of", " is", "."))
+    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown"))
     glue = np.array(sorted({ids[0] for ids in found if len(ids) == 1}))
-    return glue, np.setdiff1d(np.arange(FIRST_PLAIN, VOCABULARY), [*glue, the, of, be, end]), (the, of, be, end)
+    return glue, np.setdiff1d(np.arange(FIRST_PLAIN, VOCABULARY), [*glue, *marks]), marks

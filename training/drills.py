@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from engine.seedling.prose import prose
 from training.facts import Fact, fact, near, plainly, question
-from training.scenes import UNKNOWN, Line, Right, Scene
+from training.scenes import Line, Right, Scene
 from training.vocabulary import Vocabulary
 
-MISSING = 0.12
+MISSING = 0.15
 """Share of the questions that a list may not answer."""
 
 
@@ -42,7 +42,7 @@ def looked_up(words: Vocabulary, most: int = 16, rough: float = 1.0) -> Scene:
                 asked = fact(words, one.subject) if rng.random() < 0.5 else fact(words, field=(one.kind, one.field))
         known = facts.get(asked.key)
         asking = question(words, asked) if rng.random() < rough else f"{asked.key}?"
-        lines += [Line("user", asking), Line("assistant", f"{known.answer}." if known else UNKNOWN)]
+        lines += [Line("user", asking), Line("assistant", f"{known.answer}." if known else asked.unknown)]
         right = Right(known.value if known else "")
     return Scene("drill", "Answer from the list.", (), tuple(lines), right)
 

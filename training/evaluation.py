@@ -33,7 +33,7 @@ from training.days import REWRITE_BUDGET
 from training.living import remembered
 from training.mixture import MARKED, marked
 from training.rendering import before, tools_of
-from training.scenes import UNKNOWN, Scene
+from training.scenes import Scene
 from training.verdicts import KINDS as VERDICTS
 
 SEEDS = (101, 102, 103)
@@ -114,7 +114,7 @@ def held(engine: Engine, one: Scene, said: str, met: Met) -> None:
     elif one.kind in ("small talk", "told"):
         met["no call where none is due"].append(not reply.calls and not reply.errors)
     elif one.kind == "not there":
-        met[one.kind].append(text == UNKNOWN)
+        met[one.kind].append(text == one.lines[-1].text)
     else:
         met[one.kind].append(right.value in text and not reply.calls)
         if one.kind == "found":

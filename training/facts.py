@@ -10,8 +10,8 @@ from training.vocabulary import Vocabulary
 
 TRIES = 20
 BEGINNINGS = ("So", "Now", "Here", "Well,", "And")
-LOOSE = 0.6
-"""Share of the statements and questions with wild words that are of no phrase."""
+LOOSE = 0.35
+"""Share of the taught statements and questions that are of no phrase."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,12 @@ class Fact:
         """The fact in the one form in which the Director answers."""
         return f"{_capital(self.key)} is {self.value}"
 
+    @property
+    def unknown(self) -> str:
+        """What the Director says where no memory holds it. It begins as the answer does, so that a model looks for the
+        one where it looks for the other."""
+        return f"{_capital(self.key)} is unknown: my memories do not say it."
+
 
 def fact(
     words: Vocabulary, subject: str = "", field: tuple[str, str] | None = None, without: Sequence[str] = ()
@@ -43,7 +49,7 @@ def fact(
     subject = subject or words.subject()
     value = _other(words, kind, without)
     key = f"the {noun} of {subject}"
-    if words.wild() and words.rng.random() < LOOSE:
+    if words.split == "train" and words.rng.random() < LOOSE:
         return Fact(kind, noun, subject, value, _loose(words, noun, subject, value))
     template = words.rng.choice(STATEMENTS[words.split])
     said = template.format(k=key, K=_capital(key), v=value, f=noun, s=subject, S=_capital(subject))
@@ -93,7 +99,7 @@ def question(words: Vocabulary, about: Fact) -> str:
     """How somebody asks for it. A part of what is taught are mere words around field and subject, so that both are
     looked for wherever they stand."""
     rng = words.rng
-    if words.wild() and rng.random() < LOOSE:
+    if words.split == "train" and rng.random() < LOOSE:
         asked = rng.choice(([about.key], [about.field, about.subject], [about.subject, about.field]))
         around = words.babble if rng.random() < 0.3 else words.glue
         said = around(rng.choice((0, 1, 2, 3)))

@@ -25,7 +25,6 @@ from tools.recall import shown
 from training.vocabulary import Vocabulary
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-UNKNOWN = "I do not know: my memories do not say it."
 CLIENTS = ("claude-code", "claude-code", "claude-desktop", "a person", "inspector", "demo")
 
 Role = Literal["user", "tool", "assistant"]

@@ -40,7 +40,7 @@ class Settings:
     """Tokens of a step."""
     stages: tuple[tuple[int, StageName], ...] = (
         (800, "repeats"), (1_000, "ids-1"), (1_300, "ids-2"), (1_700, "ids-3"), (2_000, "words"), (2_300, "lists-1"),
-        (2_600, "lists-2"), (3_000, "lists-3"), (3_600, "lists-4"), (5_000, "bare"),
+        (2_600, "lists-2"), (3_000, "lists-3"), (3_400, "lists-4"), (5_000, "bare"),
     )  # fmt: skip
     """(up to this step, what is taught): days after that (`training.mixture`)."""
     lengths: tuple[tuple[int, int], ...] = ((5_000, 1_024), (9_000, 2_048))

@@ -75,7 +75,13 @@ TAILS = (
     " Thanks.", " Please.", " It is urgent.", " No hurry.", " Thank you.", " I need it today.", " That is all.",
     " I was asked for it.", " Be brief.", " You know why.",
 )  # fmt: skip
-GLUE = (*VERBS, *ADVERBS, *LINKS, *PREPOSITIONS, *DETERMINERS, *PRONOUNS)
+MORE = _words(
+    "be been being am are were get got getting stay stays stayed kept agreed decided told said going let made taken "
+    "given called known yet ever maybe thus hence rather even once twice both either neither such more most less least "
+    "many much few several own us me him them whose whom how why got has had having done doing went came saw thought "
+    "asked put left ran began chosen fixed marked noted shown sent held"
+)
+GLUE = (*MORE, *VERBS, *ADVERBS, *LINKS, *PREPOSITIONS, *DETERMINERS, *PRONOUNS)
 SUFFIXES = ("md", "py", "toml", "sql", "json", "txt", "csv")
 MONTHS = _words("January February March April May June July August September October November December")
 

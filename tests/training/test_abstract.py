@@ -26,8 +26,8 @@ def test_what_is_copied_stood_there_before(chat: Chat) -> None:
 
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
-    the, of, be, end = (chat.encode(word)[0] for word in ("The", " of", " is", "."))
-    before = 0
+    the, of, be, end, unknown = (chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown"))
+    before = missing = 0
     for place in range(40):
         ids, learned = (made := abstract(chat, level, str(place))).ids, made.learned
         starts = [at for at in range(1, len(ids)) if learned[at] and not learned[at - 1]]
@@ -38,14 +38,16 @@ def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
             assert ids[at - 1] == be
             key = ids[max(place for place in range(at) if ids[place] == the) : at - 1]
             field, subject = key[1 : key.index(of)], key[key.index(of) + 1 :]
-            told = [
-                line
-                for line in _split(ids[: at - len(key) - 1], end)
-                if all(_at(line, part) >= 0 for part in (field, subject, value))
-            ]
+            lines = _split(ids[: at - len(key) - 1], end)
+            if value == (unknown,):
+                missing += 1
+                assert not any(_at(line, field) >= 0 and _at(line, subject) >= 0 for line in lines)
+                continue
+            told = [line for line in lines if all(_at(line, part) >= 0 for part in (field, subject, value))]
             assert told, "the fact is not told"
             before += _at(told[0], value) < _at(told[0], subject)
     assert before > 20
+    assert missing > 20
 
 
 def _split(ids: tuple[int, ...], end: int) -> list[tuple[int, ...]]:
