@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from engine.errors import SoulError
 from engine.seedling.weights import seedling
 from training.curve import draw
 from training.export import export
-from training.trainer import Point, Settings, shape, train
+from training.trainer import Point, Settings, shape, stage_at, train
+
+EVERY = 20
+"""Steps of which the mean loss is told."""
 
 
 def main() -> None:
@@ -23,21 +27,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=default.steps)
     parser.add_argument("--until", type=int, help="stop after this step; a later call goes on")
     parser.add_argument("--tokens", type=int, default=default.tokens, help="of a step")
-    parser.add_argument("--repeats", type=int, default=default.repeats, help="steps that teach nothing but copying")
-    parser.add_argument("--early", type=int, default=default.early, help="steps before which most scenes are bare")
     parser.add_argument("--length", type=int, help="most tokens of a scene; default: short first, whole windows last")
     parser.add_argument("--rate", type=float, default=default.rate)
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--fuse", action="store_true", help="faster; needs a C++ compiler")
     given = parser.parse_args()
     lengths = ((given.steps, given.length),) if given.length else default.lengths
-    settings = Settings(
-        given.steps, given.tokens, given.repeats, given.early, lengths=lengths, rate=given.rate, seed=given.seed
-    )
+    settings = Settings(given.steps, given.tokens, lengths=lengths, rate=given.rate, seed=given.seed)
+
+    losses: list[float] = []
 
     def report(point: Point) -> None:
-        if point.step % 10 == 0:
-            sys.stderr.write(f"step {point.step} loss {point.loss:.3f} tokens {point.tokens} {point.seconds:.0f} s\n")
+        losses.append(point.loss)
+        if (point.step + 1) % EVERY == 0:
+            loss, stage = statistics.mean(losses[-EVERY:]), stage_at(point.step, settings)
+            sys.stderr.write(f"step {point.step + 1} {stage} loss {loss:.3f} {point.seconds:.0f} s\n")
 
     try:
         chat = Chat(load_tokenizer(seedling(given.out / "start")))

@@ -31,7 +31,6 @@ from training.phrases import (
 from training.scenes import Line, Right, Room, Scene
 from training.vocabulary import CITIES, TOPICS, Vocabulary
 
-UNKNOWN = "I do not know: my memories do not say it."
 NOTED = "Noted."
 TOOLS = ("recall", "mount_corpus", "write_notebook", "invoke_agent")
 OTHER_TOOL = "rewrite_self"
@@ -114,7 +113,7 @@ class Day:
             self._look_up(one, asked, self._memories(one, there=False))
         else:
             self.room.asks(asked, self._memories(one, there=False))
-        self.room.says(UNKNOWN)
+        self.room.says(one.unknown)
         return Right()
 
     def from_window(self) -> Right:
@@ -318,7 +317,7 @@ class Day:
             elif drawn < 0.45:
                 found.append(self.room.hit(NOTED))
             elif drawn < 0.6:
-                found.append(self.room.hit(UNKNOWN))
+                found.append(self.room.hit(other.unknown))
             elif drawn < 0.75:
                 found.append(self.room.hit(f"{other.answer} [{self.room.hit('').citation}]."))
             else:

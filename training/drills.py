@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.seedling.prose import prose
-from training.facts import fact, question
+from training.facts import Fact, fact, near, plainly, question
 from training.scenes import Line, Right, Scene
 from training.vocabulary import Vocabulary
+
+MISSING = 0.15
+"""Share of the questions that a list may not answer."""
 
 
 def copied(words: Vocabulary) -> Scene:
@@ -15,15 +20,30 @@ def copied(words: Vocabulary) -> Scene:
     return Scene("drill", "Say it again.", (), (Line("user", text), Line("assistant", text)), Right(keep=tuple(lines)))
 
 
-def looked_up(words: Vocabulary) -> Scene:
-    """A list of facts and questions about them."""
+def looked_up(words: Vocabulary, most: int = 16, rough: float = 1.0) -> Scene:
+    """A list of some facts, `most` or a few more, and questions about them; some ask for what it does not hold.
+    `rough` is the share of facts and questions that are not in the plainest words."""
     rng = words.rng
-    facts = {one.key: one for one in (fact(words) for _ in range(rng.randint(3, 14)))}
-    lines = [Line("user", "\n".join(one.said for one in facts.values())), Line("assistant", "Noted.")]
+    facts: dict[str, Fact] = {}
+    count = rng.randint(2, most)
+    while len(facts) < count:
+        one = fact(words)
+        facts |= {other.key: other for other in (one, *near(words, one, rng.choice((0, 0, 1, 2, 3))))}
+    listed = [one if rng.random() < rough else plainly(words, one) for one in facts.values()]
+    rng.shuffle(listed)
+    lines = [Line("user", "\n".join(f"- {one.said}" for one in listed)), Line("assistant", "Noted.")]
     right = Right()
-    for one in rng.sample(list(facts.values()), len(facts)):
-        lines += [Line("user", question(words, one)), Line("assistant", f"{one.answer}.")]
-        right = Right(one.value)
+    for one in rng.sample(listed, len(listed)):
+        asked = one
+        if rng.random() < MISSING:
+            other = rng.choice(listed)
+            asked = replace(one, field=other.field) if rng.random() < 0.5 else replace(one, subject=other.subject)
+            if asked.key in facts:
+                asked = fact(words, one.subject) if rng.random() < 0.5 else fact(words, field=(one.kind, one.field))
+        known = facts.get(asked.key)
+        asking = question(words, asked) if rng.random() < rough else f"{asked.key}?"
+        lines += [Line("user", asking), Line("assistant", f"{known.answer}." if known else asked.unknown)]
+        right = Right(known.value if known else "")
     return Scene("drill", "Answer from the list.", (), tuple(lines), right)
 
 

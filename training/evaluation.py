@@ -29,7 +29,7 @@ from engine.errors import InvalidInput
 from engine.events import Finished
 from engine.sampling import Sampling
 from engine.seedling.weights import seedling
-from training.days import REWRITE_BUDGET, UNKNOWN
+from training.days import REWRITE_BUDGET
 from training.living import remembered
 from training.mixture import MARKED, marked
 from training.rendering import before, tools_of
@@ -114,7 +114,7 @@ def held(engine: Engine, one: Scene, said: str, met: Met) -> None:
     elif one.kind in ("small talk", "told"):
         met["no call where none is due"].append(not reply.calls and not reply.errors)
     elif one.kind == "not there":
-        met[one.kind].append(text == UNKNOWN)
+        met[one.kind].append(text == one.lines[-1].text)
     else:
         met[one.kind].append(right.value in text and not reply.calls)
         if one.kind == "found":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training.phrases import QUESTIONS, STATEMENTS
 from training.vocabulary import Vocabulary
 
 TRIES = 20
+BEGINNINGS = ("So", "Now", "Here", "Well,", "And")
+LOOSE = 0.35
+"""Share of the taught statements and questions that are of no phrase."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Fact:
         """The fact in the one form in which the Director answers."""
         return f"{_capital(self.key)} is {self.value}"
 
+    @property
+    def unknown(self) -> str:
+        """What the Director says where no memory holds it. It begins as the answer does, so that a model looks for the
+        one where it looks for the other."""
+        return f"{_capital(self.key)} is unknown: my memories do not say it."
+
 
 def fact(
     words: Vocabulary, subject: str = "", field: tuple[str, str] | None = None, without: Sequence[str] = ()
@@ -40,10 +49,35 @@ def fact(
     subject = subject or words.subject()
     value = _other(words, kind, without)
     key = f"the {noun} of {subject}"
+    if words.split == "train" and words.rng.random() < LOOSE:
+        return Fact(kind, noun, subject, value, _loose(words, noun, subject, value))
     template = words.rng.choice(STATEMENTS[words.split])
     said = template.format(k=key, K=_capital(key), v=value, f=noun, s=subject, S=_capital(subject))
-    said = f"{words.lead()}{said}{words.tail()}"
+    said = f"{words.lead()}{_begun(words, said)}{words.tail()}"
     return Fact(kind, noun, subject, value, said)
+
+
+def plainly(words: Vocabulary, one: Fact) -> Fact:
+    """The fact in the plainest words, its value before or behind."""
+    said = f"{one.answer}." if words.rng.random() < 0.5 else _begun(words, f"{one.value} is {one.key}.")
+    return replace(one, said=said)
+
+
+def _begun(words: Vocabulary, said: str) -> str:
+    """With a word before what would begin with a small letter: behind a blank it is of other tokens than without."""
+    return f"{words.rng.choice(BEGINNINGS)} {said}" if said[0].islower() else said
+
+
+def _loose(words: Vocabulary, noun: str, subject: str, value: str) -> str:
+    """Field, subject and value in any order between common words: where a value begins and ends is to be learned of
+    the value, not of the sentences around it."""
+    rng = words.rng
+    parts = [f"the {noun} of {subject}", value] if rng.random() < 0.5 else [noun, subject, value]
+    rng.shuffle(parts)
+    said = words.glue(rng.randint(1 if parts[0][0].islower() else 0, 3))
+    for place, part in enumerate(parts):
+        said += f" {part} {words.glue(rng.randint(1, 4) if place + 1 < len(parts) else rng.randint(0, 3))}"
+    return _capital(" ".join(said.split())) + rng.choice((".", ".", "", "!"))
 
 
 def _other(words: Vocabulary, kind: str, without: Sequence[str]) -> str:
@@ -64,11 +98,15 @@ def again(words: Vocabulary, old: Fact) -> Fact:
 def question(words: Vocabulary, about: Fact) -> str:
     """How somebody asks for it. A part of what is taught are mere words around field and subject, so that both are
     looked for wherever they stand."""
-    template = words.rng.choice(QUESTIONS[words.split])
-    if words.wild() and words.rng.random() < 0.5:
-        asked = words.rng.sample([about.field, about.subject], 2)
-        around = [words.babble(words.rng.choice((0, 1, 1, 2))) for _ in range(3)]
-        return " ".join(filter(None, (around[0], asked[0], around[1], asked[1], around[2]))) + "?"
+    rng = words.rng
+    if words.split == "train" and rng.random() < LOOSE:
+        asked = rng.choice(([about.key], [about.field, about.subject], [about.subject, about.field]))
+        around = words.babble if rng.random() < 0.3 else words.glue
+        said = around(rng.choice((0, 1, 2, 3)))
+        for part in asked:
+            said += f" {part} {around(rng.choice((0, 1, 1, 2, 3)))}"
+        return f"{_capital(' '.join(said.split()))}{rng.choice(('?', '?', '.', ''))}"
+    template = rng.choice(QUESTIONS[words.split])
     asked = template.format(
         k=about.key, K=_capital(about.key), f=about.field, s=about.subject, S=_capital(about.subject)
     )

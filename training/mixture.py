@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from training import drills
 from training.days import bare, day
@@ -12,10 +15,46 @@ from training.verdicts import KINDS as VERDICTS
 from training.verdicts import verdict
 from training.vocabulary import Split, Vocabulary
 
-SHARES = {"day": 45, "bare": 10, "rewrite": 12, "verdict": 20, "plan": 5, "drill": 8}
-"""Weights of the kinds."""
-EARLY = {"day": 8, "bare": 50, "rewrite": 3, "verdict": 12, "plan": 2, "drill": 25}
-"""The same at first, when it is to be learned how a question finds its answer."""
+StageName = Literal[
+    "repeats", "ids-1", "ids-2", "ids-3", "words", "lists-1", "lists-2", "lists-3", "lists-4", "bare", "days"
+]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is taught for a while."""
+
+    abstract: float = 0.01
+    """Share of parts of random ids (`training.abstract`)."""
+    levels: tuple[int, ...] = (3, 4)
+    """How hard those are."""
+    most: int = 16
+    """Facts in a list."""
+    rough: float = 1.0
+    """Share of them that are not in the plainest words."""
+    shares: Mapping[str, int] = field(default_factory=dict)
+    """Weights of the kinds of scenes."""
+
+
+LISTS = {"looked up": 84, "copied": 12, "written": 4}
+BARE = {"day": 8, "bare": 50, "rewrite": 3, "verdict": 12, "plan": 2, "looked up": 20, "copied": 4, "written": 1}
+DAYS = {"day": 45, "bare": 10, "rewrite": 12, "verdict": 20, "plan": 5, "looked up": 5, "copied": 2, "written": 1}
+STAGES: dict[StageName, Stage] = {
+    "repeats": Stage(1.0, (0,)),
+    "ids-1": Stage(1.0, (1,)),
+    "ids-2": Stage(1.0, (2,)),
+    "ids-3": Stage(1.0, (3,)),
+    "words": Stage(1.0, (1, 2, 3, 3, 4, 4, 4, 4)),
+    "lists-1": Stage(0.5, (2, 3, 4, 4), 5, 0.0, LISTS),
+    "lists-2": Stage(0.3, (2, 3, 4, 4), 8, 0.3, LISTS),
+    "lists-3": Stage(0.2, (3, 4), 12, 0.6, LISTS),
+    "lists-4": Stage(0.1, shares=LISTS),
+    "bare": Stage(shares=BARE),
+    "days": Stage(shares=DAYS),
+}
+"""What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and then
+among memories, and whole days. Each step is short where the one before it is mastered, and is not made at all where it
+is left out."""
 BARE_LENGTH = 1_800
 """Most characters of a bare day."""
 MARKED = (
@@ -25,11 +64,11 @@ MARKED = (
 """What the evaluation asks."""
 
 
-def scene(seed: str, split: Split, length: int, early: bool = False) -> Scene:
+def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Scene:
     """One scene of any kind; a day has up to about `length` characters."""
     rng = random.Random(seed)
     words = Vocabulary(rng, split)
-    shares = EARLY if early else SHARES
+    shares = STAGES[stage].shares
     kind = rng.choices(list(shares), list(shares.values()))[0]
     match kind:
         case "day":
@@ -42,17 +81,17 @@ def scene(seed: str, split: Split, length: int, early: bool = False) -> Scene:
             return verdict(words, rng.choice(list(VERDICTS)))
         case "plan":
             return plan(words)
+        case "looked up":
+            return drills.looked_up(words, STAGES[stage].most, STAGES[stage].rough)
+        case "copied":
+            return drills.copied(words)
         case _:
-            return _drill(words)
+            return drills.written(words)
 
 
-def short(seed: str, split: Split) -> Scene:
-    """A drill, which has room nearly everywhere."""
-    return _drill(Vocabulary(random.Random(seed), split))
-
-
-def _drill(words: Vocabulary) -> Scene:
-    return words.rng.choices((drills.looked_up, drills.copied, drills.written), (6, 3, 1))[0](words)
+def short(seed: str, split: Split, stage: StageName = "days") -> Scene:
+    """A list with questions, which has room nearly everywhere."""
+    return drills.looked_up(Vocabulary(random.Random(seed), split), STAGES[stage].most, STAGES[stage].rough)
 
 
 def marked(kind: str, seed: str, split: Split = "held_out", length: int = 1_500) -> Scene:

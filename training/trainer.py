@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from engine.chat import Chat
 from engine.errors import InvalidInput, Unavailable
 from engine.seedling.weights import CONFIG
-from training.batches import IGNORED, Batch, batch, repeats
+from training.batches import IGNORED, Batch, batch
+from training.mixture import StageName
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -27,8 +28,6 @@ CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
 WINDOW = 4_096
 WITHIN_PARTS = "within-parts"
 """The attention's name in transformers' register."""
-REPEATED = 256
-"""Tokens of a part that teaches copying."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,17 @@ class Settings:
     """What a run is made of. A checkpoint goes on only under the same, but for `steps`: a longer run is the same run
     until its rate begins to fall."""
 
-    steps: int = 20_000
-    tokens: int = 8_192
+    steps: int = 12_000
+    tokens: int = 4_096
     """Tokens of a step."""
-    repeats: int = 600
-    """Steps at the beginning in which random ids teach nothing but copying."""
-    early: int = 4_000
-    """Steps, the repeats among them, up to which most scenes are short and bare (`training.mixture`)."""
-    lengths: tuple[tuple[int, int], ...] = ((1_000, 1_024), (14_000, 2_048))
+    stages: tuple[tuple[int, StageName], ...] = (
+        (800, "repeats"), (1_000, "ids-1"), (1_300, "ids-2"), (1_700, "ids-3"), (2_000, "words"), (2_300, "lists-1"),
+        (2_600, "lists-2"), (3_000, "lists-3"), (3_400, "lists-4"), (5_000, "bare"),
+    )  # fmt: skip
+    """(up to this step, what is taught): days after that (`training.mixture`)."""
+    lengths: tuple[tuple[int, int], ...] = ((5_000, 1_024), (9_000, 2_048))
     """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
-    rate: float = 2.5e-3
+    rate: float = 2e-3
     warmup: int = 50
     """Steps in which the rate rises."""
     decay: float = 0.2
@@ -76,6 +76,14 @@ def rate_at(step: int, settings: Settings) -> float:
 def length_at(step: int, settings: Settings) -> int:
     """Most tokens of a scene at a step."""
     return next((length for end, length in settings.lengths if step < end), WINDOW)
+
+
+def stage_at(step: int, settings: Settings) -> StageName:
+    """What is taught at a step."""
+    for end, stage in settings.stages:
+        if step < end:
+            return stage
+    return "days"
 
 
 def shape(settings: Settings) -> dict[str, Any]:
@@ -174,10 +182,8 @@ def train(
 
 
 def _batch(chat: Chat, settings: Settings, step: int) -> Batch:
-    if step < settings.repeats:
-        return repeats(settings.tokens, REPEATED, CONFIG["vocab_size"], settings.seed, step)
-    longest, early = length_at(step, settings), step < settings.early
-    return batch(chat, settings.tokens, longest, settings.seed, step, early=early)
+    longest, stage = length_at(step, settings), stage_at(step, settings)
+    return batch(chat, settings.tokens, longest, settings.seed, step, stage=stage)
 
 
 def _loss(model: LlamaForCausalLM, made: Batch, place: Any) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from engine.seedling.prose import ADVERBS, DETERMINERS, LINKS, PREPOSITIONS, PRONOUNS, VERBS
 from engine.seedling.weights import tokenizer_bytes
 
 Split = Literal["train", "held_out"]
@@ -74,6 +75,13 @@ TAILS = (
     " Thanks.", " Please.", " It is urgent.", " No hurry.", " Thank you.", " I need it today.", " That is all.",
     " I was asked for it.", " Be brief.", " You know why.",
 )  # fmt: skip
+MORE = _words(
+    "be been being am are were get got getting stay stays stayed kept agreed decided told said going let made taken "
+    "given called known yet ever maybe thus hence rather even once twice both either neither such more most less least "
+    "many much few several own us me him them whose whom how why got has had having done doing went came saw thought "
+    "asked put left ran began chosen fixed marked noted shown sent held"
+)
+GLUE = (*MORE, *VERBS, *ADVERBS, *LINKS, *PREPOSITIONS, *DETERMINERS, *PRONOUNS)
 SUFFIXES = ("md", "py", "toml", "sql", "json", "txt", "csv")
 MONTHS = _words("January February March April May June July August September October November December")
 
@@ -85,9 +93,10 @@ def split_of(word: str) -> Split:
 
 @cache
 def _pieces() -> tuple[str, ...]:
-    """What the tokenizer has of lower-case letters, two at least."""
+    """What the tokenizer has of lower-case letters, two at least, without the words that hold sentences together."""
     found = (piece.removeprefix("Ġ") for piece in json.loads(tokenizer_bytes())["model"]["vocab"])
-    return tuple(sorted({piece for piece in found if re.fullmatch("[a-z]{2,}", piece)}))
+    common = {word.casefold() for word in GLUE}
+    return tuple(sorted({piece for piece in found if re.fullmatch("[a-z]{2,}", piece)} - common))
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,10 @@ class Vocabulary:
     def babble(self, count: int) -> str:
         """So many of them."""
         return " ".join(self.made() for _ in range(count))
+
+    def glue(self, count: int) -> str:
+        """So many common words that hold sentences together, of no meaning."""
+        return " ".join(self.rng.choice(GLUE) for _ in range(count))
 
     def lead(self) -> str:
         """What may stand before a request: nothing in the evaluation, a few words now and then in what is taught."""

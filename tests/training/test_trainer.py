@@ -18,11 +18,13 @@ from engine.seedling.weights import seedling
 
 torch = pytest.importorskip("torch")
 
-from training.batches import IGNORED, batch, repeats  # noqa: E402 (after the skip)
+from training.batches import IGNORED, batch  # noqa: E402 (after the skip)
 from training.export import export  # noqa: E402
 from training.trainer import CHECKPOINT, CURVE, Point, Settings, fresh, rate_at, shape, train  # noqa: E402
 
-SHORT = Settings(steps=10, tokens=1_536, repeats=2, lengths=((20, 768),), warmup=2, layers=1)
+SHORT = Settings(
+    steps=10, tokens=1_536, stages=((2, "ids-1"), (5, "lists-2"), (8, "bare")), lengths=((20, 768),), warmup=2, layers=1
+)
 
 
 def ignore(_: Point) -> None:
@@ -44,7 +46,7 @@ def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> Non
     for size in first.parts:
         ids, targets = first.ids[at : at + size], first.targets[at : at + size]
         taught = targets[:-1] != IGNORED
-        assert taught.sum() > 0
+        assert taught.sum() > 0 or at + size == 3_000, "only the last one is cut"
         assert np.array_equal(targets[:-1][taught], ids[1:][taught])
         at += size
     assert (first.targets != IGNORED).mean() < 0.5
@@ -61,16 +63,6 @@ def test_a_scene_is_read_without_those_beside_it(chat: Chat) -> None:
             torch.testing.assert_close(together[at : at + size], alone, atol=2e-4, rtol=1e-3)
             at += size
     assert len(made.parts) > 1
-
-
-def test_what_is_taught_of_repeats_stood_there_before() -> None:
-    made = repeats(4 * 128, 128, 4_096, 1, 0)
-    assert made.parts == (128,) * 4
-    for ids, targets in zip(made.ids.reshape(4, 128), made.targets.reshape(4, 128), strict=True):
-        for place in np.flatnonzero(targets != IGNORED):
-            pair = (ids[place], targets[place])
-            assert pair in {(ids[at], ids[at + 1]) for at in range(place)}
-    assert (made.targets != IGNORED).mean() > 0.2
 
 
 def test_the_rate_rises_stays_and_falls() -> None:

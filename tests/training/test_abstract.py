@@ -1,0 +1,63 @@
+"""Random ids teach what they say they teach: nothing is to be learned that does not follow from what stood before."""
+
+from __future__ import annotations
+
+import pytest
+from mlx_lm.tokenizer_utils import load as load_tokenizer
+
+from engine.chat import Chat
+from engine.seedling.weights import seedling
+from training.abstract import COPYING, abstract
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Chat:
+    return Chat(load_tokenizer(seedling(tmp_path_factory.mktemp("models"))))
+
+
+def test_what_is_copied_stood_there_before(chat: Chat) -> None:
+    for place in range(20):
+        made = abstract(chat, COPYING, str(place))
+        assert sum(made.learned) > len(made.ids) / 4
+        pairs = list(zip(made.ids, made.ids[1:], strict=False))
+        for at, learned in enumerate(made.learned[1:]):
+            assert not learned or pairs[at] in pairs[:at]
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
+    the, of, be, end, unknown = (chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown"))
+    before = missing = 0
+    for place in range(40):
+        ids, learned = (made := abstract(chat, level, str(place))).ids, made.learned
+        starts = [at for at in range(1, len(ids)) if learned[at] and not learned[at - 1]]
+        assert starts
+        for at in starts:
+            value = ids[at : ids.index(end, at)]
+            assert all(learned[at : at + len(value) + 1])
+            assert ids[at - 1] == be
+            key = ids[max(place for place in range(at) if ids[place] == the) : at - 1]
+            field, subject = key[1 : key.index(of)], key[key.index(of) + 1 :]
+            lines = _split(ids[: at - len(key) - 1], end)
+            if value == (unknown,):
+                missing += 1
+                assert not any(_at(line, field) >= 0 and _at(line, subject) >= 0 for line in lines)
+                continue
+            told = [line for line in lines if all(_at(line, part) >= 0 for part in (field, subject, value))]
+            assert told, "the fact is not told"
+            before += _at(told[0], value) < _at(told[0], subject)
+    assert before > 20
+    assert missing > 20
+
+
+def _split(ids: tuple[int, ...], end: int) -> list[tuple[int, ...]]:
+    lines: list[tuple[int, ...]] = [()]
+    for one in ids:
+        lines[-1] += (one,)
+        if one == end:
+            lines.append(())
+    return lines
+
+
+def _at(line: tuple[int, ...], part: tuple[int, ...]) -> int:
+    return next((at for at in range(len(line)) if line[at : at + len(part)] == part), -1)

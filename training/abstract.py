@@ -1,0 +1,136 @@
+"""Copying and looking up in random ids: there is nothing to know but the context.
+
+Knows ids; does not know scenes. In scenes the same takes far longer to form: few of their ids are copied or looked up,
+and each of those can be guessed a little without it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.chat import Chat
+from engine.seedling.template import CONTROL
+from engine.seedling.weights import VOCABULARY
+from training import facts as stated
+from training.rendering import Rendered
+from training.vocabulary import GLUE, Vocabulary
+
+FIRST_PLAIN = len(CONTROL)
+"""The first id that is no control token."""
+LENGTH = 192
+"""About so many ids are in a part."""
+COPYING, WORDS = 0, 4
+"""The levels that only copy, and that look up facts of words. Between them are facts of ids: of one each, of a few, and
+of a few between common words."""
+
+Fact = tuple[list[int], list[int], list[int], bool]
+"""Field, subject, value, and whether the value stands before the others."""
+
+
+def abstract(chat: Chat, level: int, seed: str) -> Rendered:
+    """A part of a level, the same for the same seed."""
+    if level == WORDS:
+        return _told_again(chat, Vocabulary(random.Random(seed), "train"))
+    rng = np.random.default_rng(list(seed.encode()))
+    return _repeats(rng) if level == COPYING else _lookups(chat, level, rng)
+
+
+def _repeats(rng: np.random.Generator) -> Rendered:
+    """Runs of ids that come again after a gap; only what comes again is learned.
+
+    What a model needs to find by this is the induction head (arXiv 2209.11895), on which all copying rests.
+    """
+    ids: list[int] = []
+    learned: list[bool] = []
+    while len(ids) < LENGTH:
+        # Few ids at a time too: which of them is meant is then told by what stood before it, not by its rarity.
+        among = int(rng.choice((64, 512, VOCABULARY - FIRST_PLAIN)))
+        lowest = int(rng.integers(FIRST_PLAIN, VOCABULARY - among + 1))
+        run = rng.integers(lowest, lowest + among, rng.integers(4, 33)).tolist()
+        gap = rng.integers(lowest, lowest + among, rng.integers(0, 20)).tolist()
+        ids += [*run, *gap, *run]
+        learned += [False] * (len(run) + len(gap) + 1) + [True] * (len(run) - 1)
+    return Rendered(tuple(ids), tuple(learned))
+
+
+def _lookups(chat: Chat, level: int, rng: np.random.Generator) -> Rendered:
+    """Facts, and each again in the Director's own form, "The field of subject is value."; only that value is learned.
+
+    A value that stands before its key is found by nothing that copying teaches. Among many words it is not found in
+    thousands of steps, among single ids in two hundred, and from there it is a short way to the rest.
+    """
+    glue, others, (the, of, be, end, unknown) = _glue(chat)
+    ids: list[int] = []
+    learned: list[bool] = []
+    while len(ids) < LENGTH:
+        facts: list[Fact] = []
+        for _ in range(rng.integers(2, 4 + 2 * level)):
+            facts.append(_fact(rng, level, others, facts))
+        for field, subject, value, before in facts:
+            key = [the, *field, of, *subject]
+            if level < 3 or rng.random() < 0.4:
+                ids += [*value, be, *key, end] if before else [*key, be, *value, end]
+                continue
+            parts = [[value, key], [value, field, subject], [value, subject, field]][rng.choice(3, p=(0.6, 0.2, 0.2))]
+            for part in ([], *parts) if before else ([], *parts[1:], parts[0]):
+                ids += [*part, *rng.choice(glue, rng.integers(0 if not part else 1, 3)).tolist()]
+            ids.append(end)
+        learned += [False] * (len(ids) - len(learned))
+        for place in rng.permutation(len(facts)):
+            field, subject, value, _ = facts[place]
+            ids += [the, *field, of, *subject, be, *value, end]
+            learned += [False] * (len(ids) - len(learned) - len(value) - 1) + [True] * (len(value) + 1)
+        field, subject = facts[0][0], facts[-1][1]
+        if not any((field, subject) == fact[:2] for fact in facts):
+            ids += [the, *field, of, *subject, be, unknown, end]
+            learned += [False] * (len(ids) - len(learned) - 2) + [True] * 2
+    return Rendered(tuple(ids), tuple(learned))
+
+
+def _fact(rng: np.random.Generator, level: int, plain: NDArray[np.int64], others: list[Fact]) -> Fact:
+    def some(most: int) -> list[int]:
+        count = min(rng.integers(1, most + 1), rng.integers(1, most + 1))
+        return rng.choice(plain, count).tolist()
+
+    field, subject, value = some(min(level, 2)), some(level), some(level + (level > 1))
+    if level > 1 and others and rng.random() < 0.4:
+        other = others[rng.integers(len(others))]
+        field, subject = (other[0], subject) if rng.random() < 0.5 else (field, other[1])
+    return field, subject, value, bool(rng.random() < 0.5)
+
+
+def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
+    """The same with words: lines of facts, half of them in the plainest form, and then the answers."""
+    ids: list[int] = []
+    learned: list[bool] = []
+    while len(ids) < LENGTH:
+        facts: dict[str, stated.Fact] = {}
+        for _ in range(words.rng.randint(1, 3)):
+            one = stated.fact(words)
+            others = stated.near(words, one, words.rng.randint(0, 2))
+            facts |= {other.key: other for other in (one, *others)}
+        told = [one if words.rng.random() < 0.5 else stated.plainly(words, one) for one in facts.values()]
+        for one in words.rng.sample(told, len(told)):
+            ids += chat.encode(f"- {one.said}\n")
+        learned += [False] * (len(ids) - len(learned))
+        missing = replace(told[0], field=told[-1].field)
+        for answer in [f"{one.answer}." for one in told] + [missing.unknown] * (missing.key not in facts):
+            key, be, value = answer.partition(" is ")
+            key, value = chat.encode(key + be.rstrip()), chat.encode(f" {value}")
+            ids += [*key, *value, *chat.encode("\n")]
+            learned += [False] * len(key) + [True] * len(value) + [False]
+    return Rendered(tuple(ids), tuple(learned))
+
+
+@cache
+def _glue(chat: Chat) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, ...]]:
+    """Ids of the common words that are one token, all others, and those of "The", " of", " is", "." and " unknown"."""
+    found = [chat.encode(f" {word}") for word in GLUE]
+    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown"))
+    glue = np.array(sorted({ids[0] for ids in found if len(ids) == 1}))
+    return glue, np.setdiff1d(np.arange(FIRST_PLAIN, VOCABULARY), [*glue, *marks]), marks
