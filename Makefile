@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT := 1
 
-.PHONY: demo test check slow protocol bench scale seedling install clean
+.PHONY: demo test check slow evolution protocol bench scale seedling install clean
 
 # Neither the demo nor a test may start a download of some gigabytes.
 export SOUL_DOWNLOAD := false
@@ -24,6 +24,10 @@ check: $(VENV)/.dev ## style and types
 
 slow: $(VENV)/.dev ## tests that need minutes
 	$(BIN)/python -m pytest -m "slow and not node"
+
+evolution: $(VENV)/.evolution ## tests and demo of what needs torch and mergekit: dreams, merges, the gate, teaching the seedling
+	$(BIN)/python -m pytest tests/evolution tests/training -m "not slow" -n 2 --dist loadgroup
+	$(BIN)/python demo/evolving.py
 
 protocol: $(VENV)/.dev $(VENV)/.node ## the MCP conformance suite, the inspector and the real claude command
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m node
@@ -59,6 +63,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) -e ".[blas,dev]"
+	@touch $@
+
+$(VENV)/.evolution: $(VENV)/.dev
+	$(PIP) -e ".[blas,dev,evolution]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
