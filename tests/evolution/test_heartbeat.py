@@ -15,7 +15,7 @@ from engine.errors import Conflict
 from evolution.generations import Generations
 from evolution.heartbeat import Conditions, Said, beat
 from tests.evolution.making import model
-from tests.evolution.test_dream import QUICK, SOUL, run
+from tests.evolution.test_dream import QUICK, SOUL, chats, run
 from tests.evolution.test_gate import LOOSE, few, harbour
 
 FREE = Conditions(minutes=10, disk_gb=0, power_unknown_ok=True)
@@ -75,21 +75,32 @@ def check_kills(home: Path, kills: int) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SOUL_")}
     environment = {**clean, **NIGHT, "SOUL_HOME": str(home), "SOUL_MODEL": str(home / "base")}
     command = [SOUL, "evolve", "--now", "--dream", DREAM]
-    for round_ in range(kills):
-        # Another week each few rounds, so that every step has something to do.
-        harbour(home, [(f"Week {round_ // 4}, thing {n}?", "It is in the harbour.") for n in range(8)])
+    killed = rounds = 0
+    while killed < kills:
+        # Another week each few rounds, of which nothing is known, so that every step has something to do.
+        week(home, rounds // 4)
+        rounds += 1
         process = subprocess.Popen(
             command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            process.wait(moments.uniform(0.5, 40))
+            process.wait(moments.uniform(0.5, 25))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            killed += 1
         for one in generations.all():
             generations.verify(one.number)
         number = generations.current()
         assert number == 0 or generations.served(str(home / "base")) == generations.folder(number)
+    week(home, rounds)
     status, out, error = run(home, "evolve", "--now", "--dream", DREAM, **NIGHT)
     assert status == 0, out + error
     assert generations.current() > 0
+
+
+def week(home: Path, number: int) -> None:
+    chats(
+        home / "golden" / "training_buffer.jsonl",
+        [(f"Week {number}, where is thing {n}?", f"It is in box {number}.") for n in range(32)],
+    )
