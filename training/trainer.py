@@ -35,15 +35,15 @@ class Settings:
     """What a run is made of. A checkpoint goes on only under the same, but for `steps`: a longer run is the same run
     until its rate begins to fall."""
 
-    steps: int = 12_000
+    steps: int = 15_000
     tokens: int = 4_096
     """Tokens of a step."""
     stages: tuple[tuple[int, StageName], ...] = (
         (800, "repeats"), (1_000, "ids-1"), (1_300, "ids-2"), (1_700, "ids-3"), (2_000, "words"), (2_300, "lists-1"),
-        (2_600, "lists-2"), (3_000, "lists-3"), (3_400, "lists-4"), (5_000, "bare"),
+        (2_600, "lists-2"), (3_000, "lists-3"), (5_000, "lists-4"), (7_000, "bare"),
     )  # fmt: skip
     """(up to this step, what is taught): days after that (`training.mixture`)."""
-    lengths: tuple[tuple[int, int], ...] = ((5_000, 1_024), (9_000, 2_048))
+    lengths: tuple[tuple[int, int], ...] = ((7_000, 1_024), (12_000, 2_048))
     """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
     rate: float = 2e-3
     warmup: int = 50
