@@ -82,7 +82,7 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
         case "plan":
             return plan(words)
         case "looked up":
-            return drills.looked_up(words, STAGES[stage].most, STAGES[stage].rough)
+            return _listed(words, stage)
         case "copied":
             return drills.copied(words)
         case _:
@@ -91,7 +91,11 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
 
 def short(seed: str, split: Split, stage: StageName = "days") -> Scene:
     """A list with questions, which has room nearly everywhere."""
-    return drills.looked_up(Vocabulary(random.Random(seed), split), STAGES[stage].most, STAGES[stage].rough)
+    return _listed(Vocabulary(random.Random(seed), split), stage)
+
+
+def _listed(words: Vocabulary, stage: StageName) -> Scene:
+    return drills.looked_up(words, STAGES[stage].most, STAGES[stage].rough)
 
 
 def marked(kind: str, seed: str, split: Split = "held_out", length: int = 1_500) -> Scene:
