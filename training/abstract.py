@@ -24,9 +24,9 @@ FIRST_PLAIN = len(CONTROL)
 """The first id that is no control token."""
 LENGTH = 192
 """About so many ids are in a part."""
-COPYING, WORDS = 0, 4
-"""The levels that only copy, and that look up facts of words. Between them are facts of ids: of one each, of a few, and
-of a few between common words."""
+COPYING, WORDS, CITED = 0, 4, 5
+"""The levels that only copy, that look up facts of words, and that say where each fact of ids stands. Between the first
+two are facts of ids: of one each, of a few, and of a few between common words."""
 
 Fact = tuple[list[int], list[int], list[int], bool]
 """Field, subject, value, and whether the value stands before the others."""
@@ -37,7 +37,11 @@ def abstract(chat: Chat, level: int, seed: str) -> Rendered:
     if level == WORDS:
         return _told_again(chat, Vocabulary(random.Random(seed), "train"))
     rng = np.random.default_rng(list(seed.encode()))
-    return _repeats(rng) if level == COPYING else _lookups(chat, level, rng)
+    if level == COPYING:
+        return _repeats(rng)
+    if level == CITED:
+        return _lookups(chat, int(rng.integers(1, WORDS)), rng, cited=True)
+    return _lookups(chat, level, rng)
 
 
 def _repeats(rng: np.random.Generator) -> Rendered:
@@ -58,20 +62,24 @@ def _repeats(rng: np.random.Generator) -> Rendered:
     return Rendered(tuple(ids), tuple(learned))
 
 
-def _lookups(chat: Chat, level: int, rng: np.random.Generator) -> Rendered:
+def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = False) -> Rendered:
     """Facts, and each again in the Director's own form, "The field of subject is value."; only that value is learned.
+    `cited`: each fact has a source before it, "[source] fact.", which is said behind the value, as memories are cited.
 
     A value that stands before its key is found by nothing that copying teaches. Among many words it is not found in
     thousands of steps, among single ids in two hundred, and from there it is a short way to the rest.
     """
-    glue, others, (the, of, be, end, unknown) = _glue(chat)
+    glue, others, digits, (the, of, be, end, unknown, opening, closing, cite, done) = _glue(chat)
     ids: list[int] = []
     learned: list[bool] = []
     while len(ids) < LENGTH:
         facts: list[Fact] = []
         for _ in range(rng.integers(2, 4 + 2 * level)):
-            facts.append(_fact(rng, level, others, facts))
-        for field, subject, value, before in facts:
+            facts.append(_fact(rng, level, others, digits, facts))
+        dated = rng.random() < 0.5
+        sources = [_source(digits if dated else others, rng, 12 if dated else 5) if cited else [] for _ in facts]
+        for source, (field, subject, value, before) in zip(_alike(sources, rng), facts, strict=True):
+            ids += [opening, *source, closing] if cited else []
             key = [the, *field, of, *subject]
             if level < 3 or rng.random() < 0.4:
                 ids += [*value, be, *key, end] if before else [*key, be, *value, end]
@@ -83,8 +91,9 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator) -> Rendered:
         learned += [False] * (len(ids) - len(learned))
         for place in rng.permutation(len(facts)):
             field, subject, value, _ = facts[place]
-            ids += [the, *field, of, *subject, be, *value, end]
-            learned += [False] * (len(ids) - len(learned) - len(value) - 1) + [True] * (len(value) + 1)
+            said = [*value, cite, *sources[place], done] if cited else [*value, end]
+            ids += [the, *field, of, *subject, be, *said]
+            learned += [False] * (len(ids) - len(learned) - len(said)) + [True] * len(said)
         field, subject = facts[0][0], facts[-1][1]
         if not any((field, subject) == fact[:2] for fact in facts):
             ids += [the, *field, of, *subject, be, unknown, end]
@@ -92,7 +101,23 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator) -> Rendered:
     return Rendered(tuple(ids), tuple(learned))
 
 
-def _fact(rng: np.random.Generator, level: int, plain: NDArray[np.int64], others: list[Fact]) -> Fact:
+def _source(among: NDArray[np.int64], rng: np.random.Generator, most: int) -> list[int]:
+    return rng.choice(among, rng.integers(1 + most // 2, most + 1)).tolist()
+
+
+def _alike(sources: list[list[int]], rng: np.random.Generator) -> list[list[int]]:
+    """The same, some of which now begin as another does."""
+    for source in sources:
+        if source and rng.random() < 0.5:
+            other = sources[rng.integers(len(sources))]
+            count = int(rng.integers(0, min(len(source), len(other))))
+            source[:count] = other[:count]
+    return sources
+
+
+def _fact(
+    rng: np.random.Generator, level: int, plain: NDArray[np.int64], digits: NDArray[np.int64], others: list[Fact]
+) -> Fact:
     def some(most: int) -> list[int]:
         count = min(rng.integers(1, most + 1), rng.integers(1, most + 1))
         return rng.choice(plain, count).tolist()
@@ -101,6 +126,8 @@ def _fact(rng: np.random.Generator, level: int, plain: NDArray[np.int64], others
     if level > 1 and others and rng.random() < 0.4:
         other = others[rng.integers(len(others))]
         field, subject = (other[0], subject) if rng.random() < 0.5 else (field, other[1])
+    if level > 1 and rng.random() < 0.3:
+        value = rng.choice(digits, rng.integers(2, 7)).tolist()
     return field, subject, value, bool(rng.random() < 0.5)
 
 
@@ -128,9 +155,10 @@ def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
 
 
 @cache
-def _glue(chat: Chat) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, ...]]:
-    """Ids of the common words that are one token, all others, and those of "The", " of", " is", "." and " unknown"."""
+def _glue(chat: Chat) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], tuple[int, ...]]:
+    """Ids of the common words that are one token, all others, the digits, and the ids of "The", " of" and the like."""
     found = [chat.encode(f" {word}") for word in GLUE]
-    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown"))
+    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown", "[", "]", " [", "]."))
     glue = np.array(sorted({ids[0] for ids in found if len(ids) == 1}))
-    return glue, np.setdiff1d(np.arange(FIRST_PLAIN, VOCABULARY), [*glue, *marks]), marks
+    digits = np.array(chat.encode("0123456789"))
+    return glue, np.setdiff1d(np.arange(FIRST_PLAIN, VOCABULARY), [*glue, *marks]), digits, marks

@@ -35,6 +35,8 @@ NOTED = "Noted."
 TOOLS = ("recall", "mount_corpus", "write_notebook", "invoke_agent")
 OTHER_TOOL = "rewrite_self"
 REWRITE_BUDGET = 512
+MISSING = 0.15
+"""Share of quick questions that no memory answers."""
 
 
 class Day:
@@ -67,7 +69,7 @@ class Day:
             place = rng.randrange(len(self.told))
             one = again(self.words, self.told.pop(place))
         hits = self._near(one, rng.choice((0, 0, 0, 1, 2)))
-        self.room.asks(one.said, [*hits, *self._noise()])
+        self.room.asks(one.said, [*hits, *self.noise()])
         self.room.says(NOTED)
         self.told.append(one)
         return Right(NOTED)
@@ -80,7 +82,7 @@ class Day:
             said = " ".join(prose(rng.randint(1, 2), rng.getrandbits(32)))
         self.chatted.append(said)
         hits = [self.room.hit(fact(self.words).said) for _ in range(rng.choice((0, 0, 1)))]
-        self.room.asks(said, [*hits, *self._noise()])
+        self.room.asks(said, [*hits, *self.noise()])
         reply = rng.choice(REPLIES)
         self.room.says(reply)
         return Right(reply)
@@ -122,7 +124,7 @@ class Day:
             return self.found()
         rng = self.words.rng
         one = rng.choice(self.told)
-        hits = self._near(one, rng.choice((0, 1, 2))) + self._noise()
+        hits = self._near(one, rng.choice((0, 1, 2))) + self.noise()
         cited = ""
         if rng.random() < 0.5:  # what was said is a memory at once
             hits.append(self.room.hit(one.said))
@@ -285,7 +287,7 @@ class Day:
             hits.append(self.room.hit(question(self.words, one)))
         if there:
             hits.append(self._shown(one, chunk=rng.random() < 0.3))
-        hits += self._noise()
+        hits += self.noise()
         rng.shuffle(hits)
         return hits
 
@@ -305,7 +307,7 @@ class Day:
             self._shown(other, chunk=bool(chunks) and rng.random() < chunks) for other in near(self.words, one, count)
         ]
 
-    def _noise(self) -> list[Hit]:
+    def noise(self) -> list[Hit]:
         """What else comes up: earlier questions and answers, acknowledgements, passages about something else."""
         rng = self.words.rng
         found: list[Hit] = []
@@ -382,6 +384,9 @@ def day(words: Vocabulary, last: str = "", length: int = 0) -> Scene:
         kinds = rng.choices((SAYING, ASKING, CALLING), weights)[0]
         exchange = rng.choice([one for one in kinds if one is not Day.looks_up])
         exchange(made)
+        if kinds is ASKING and made.seen and rng.random() < 0.4:
+            for _ in range(rng.randint(1, 4)):
+                made.from_seen()
     if last == "rewrite":
         return _scene(last, made, made.rewrite())
     if last == "tool":
@@ -403,6 +408,27 @@ def bare(words: Vocabulary, length: int) -> Scene:
         words.rng.choice((*BARE, *SAYING))(made)
     right = made.found()
     return Scene("bare", "", (), tuple(made.room.lines), right)
+
+
+def quick(words: Vocabulary, most: int) -> Scene:
+    """Up to `most` memories at once and a question for each: nowhere else is as much learned from as few tokens."""
+    made, rng = Day(words), words.rng
+    one = fact(words)
+    others = near(words, one, rng.randint(0, most - 1))
+    facts = {other.key: other for other in (one, *others)}
+    hits = {key: made.room.hit(other.said, chunk=rng.random() < 0.5) for key, other in facts.items()}
+    shown = [*hits.values(), *made.noise()]
+    rng.shuffle(shown)
+    asked = [one, *rng.sample(others, len(others))]
+    for place, other in enumerate(asked):
+        if rng.random() < MISSING:
+            drawn = fact(words, field=(other.kind, other.field)) if rng.random() < 0.5 else fact(words, other.subject)
+            if drawn.key not in facts:
+                other = drawn
+        made.room.asks(question(words, other), () if place else shown)
+        hit = hits.get(other.key)
+        made.room.says(f"{other.answer} [{hit.citation}]." if hit else other.unknown)
+    return Scene("quick", "", (), tuple(made.room.lines))
 
 
 def _scene(kind: str, made: Day, right: Right) -> Scene:

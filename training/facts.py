@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from training import sentences
 from training.phrases import QUESTIONS, STATEMENTS
 from training.vocabulary import Vocabulary
 
 TRIES = 20
 BEGINNINGS = ("So", "Now", "Here", "Well,", "And")
-LOOSE = 0.35
-"""Share of the taught statements and questions that are of no phrase."""
+LOOSE, BUILT = 0.3, 0.4
+"""Shares of the taught statements and questions that are of no phrase, and of phrases that are put together."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ def fact(
     subject = subject or words.subject()
     value = _other(words, kind, without)
     key = f"the {noun} of {subject}"
-    if words.split == "train" and words.rng.random() < LOOSE:
+    drawn = words.rng.random() if words.split == "train" else 1.0
+    if drawn < LOOSE:
         return Fact(kind, noun, subject, value, _loose(words, noun, subject, value))
+    if drawn < LOOSE + BUILT:
+        said = f"{words.lead()}{_begun(words, sentences.statement(words, noun, subject, value))}{words.tail()}"
+        return Fact(kind, noun, subject, value, said)
     template = words.rng.choice(STATEMENTS[words.split])
     said = template.format(k=key, K=_capital(key), v=value, f=noun, s=subject, S=_capital(subject))
     said = f"{words.lead()}{_begun(words, said)}{words.tail()}"
@@ -99,13 +104,17 @@ def question(words: Vocabulary, about: Fact) -> str:
     """How somebody asks for it. A part of what is taught are mere words around field and subject, so that both are
     looked for wherever they stand."""
     rng = words.rng
-    if words.split == "train" and rng.random() < LOOSE:
+    drawn = rng.random() if words.split == "train" else 1.0
+    if drawn < LOOSE:
         asked = rng.choice(([about.key], [about.field, about.subject], [about.subject, about.field]))
-        around = words.babble if rng.random() < 0.3 else words.glue
+        # What nobody knows may stand around a key alone: of loose words it could not be told apart.
+        around = words.babble if len(asked) == 1 and rng.random() < 0.5 else words.glue
         said = around(rng.choice((0, 1, 2, 3)))
         for part in asked:
             said += f" {part} {around(rng.choice((0, 1, 1, 2, 3)))}"
         return f"{_capital(' '.join(said.split()))}{rng.choice(('?', '?', '.', ''))}"
+    if drawn < LOOSE + BUILT:
+        return f"{words.lead()}{sentences.request(words, about.field, about.subject)}{words.tail()}"
     template = rng.choice(QUESTIONS[words.split])
     asked = template.format(
         k=about.key, K=_capital(about.key), f=about.field, s=about.subject, S=_capital(about.subject)

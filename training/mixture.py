@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from training import drills
-from training.days import bare, day
+from training.days import bare, day, quick
 from training.plans import plan
 from training.scenes import Scene
 from training.verdicts import KINDS as VERDICTS
@@ -16,7 +16,7 @@ from training.verdicts import verdict
 from training.vocabulary import Split, Vocabulary
 
 StageName = Literal[
-    "repeats", "ids-1", "ids-2", "ids-3", "words", "lists-1", "lists-2", "lists-3", "lists-4", "bare", "days"
+    "repeats", "ids-1", "ids-2", "ids-3", "words", "lists-1", "lists-2", "lists-3", "lists-4", "cited", "bare", "days"
 ]
 
 
@@ -37,8 +37,14 @@ class Stage:
 
 
 LISTS = {"looked up": 84, "copied": 12, "written": 4}
-BARE = {"day": 8, "bare": 50, "rewrite": 3, "verdict": 12, "plan": 2, "looked up": 20, "copied": 4, "written": 1}
-DAYS = {"day": 45, "bare": 10, "rewrite": 12, "verdict": 20, "plan": 5, "looked up": 5, "copied": 2, "written": 1}
+BARE = {
+    "quick": 45, "bare": 15, "day": 8, "rewrite": 3, "verdict": 6, "plan": 2, "looked up": 18, "copied": 2,
+    "written": 1,
+}  # fmt: skip
+DAYS = {
+    "quick": 15, "bare": 8, "day": 40, "rewrite": 10, "verdict": 16, "plan": 4, "looked up": 4, "copied": 2,
+    "written": 1,
+}  # fmt: skip
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (0,)),
     "ids-1": Stage(1.0, (1,)),
@@ -49,14 +55,17 @@ STAGES: dict[StageName, Stage] = {
     "lists-2": Stage(0.3, (2, 3, 4, 4), 8, 0.3, LISTS),
     "lists-3": Stage(0.2, (3, 4), 12, 0.6, LISTS),
     "lists-4": Stage(0.1, shares=LISTS),
-    "bare": Stage(shares=BARE),
-    "days": Stage(shares=DAYS),
+    "cited": Stage(0.5, (3, 5, 5, 5), shares=BARE),
+    "bare": Stage(0.35, (3, 4, 5, 5), shares=BARE),
+    "days": Stage(0.3, (3, 4, 5, 5), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and then
 among memories, and whole days. Each step is short where the one before it is mastered, and is not made at all where it
 is left out."""
 BARE_LENGTH = 1_800
 """Most characters of a bare day."""
+QUICK_LENGTH, MOST_QUICK = 180, 14
+"""Characters of a memory with its question and answer; most memories that are asked for in a row."""
 MARKED = (
     "found", "not there", "refused", "window", "notebook", "quoted", "small talk", "told", "tool", "rewrite",
     *VERDICTS, "plan",
@@ -75,6 +84,8 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
             return day(words, length=rng.randint(length // 4, length))
         case "bare":
             return bare(words, rng.randint(0, min(length // 2, BARE_LENGTH)))
+        case "quick":
+            return quick(words, max(2, min(length // QUICK_LENGTH, MOST_QUICK)))
         case "rewrite":
             return day(words, "rewrite", rng.randint(length // 4, length))
         case "verdict":

@@ -25,6 +25,9 @@ from tools.recall import shown
 from training.vocabulary import Vocabulary
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+APART = (300, 3_000, 60_000, 600_000, 600_000)
+"""Most minutes between two memories of a window. Of those that lie close together only a digit or two tells which is
+cited: not enough to learn it from."""
 CLIENTS = ("claude-code", "claude-code", "claude-desktop", "a person", "inspector", "demo")
 
 Role = Literal["user", "tool", "assistant"]
@@ -99,6 +102,7 @@ class Room:
         self.opened = self._told()
         self._last = self.opened
         self._minutes = rng.randrange(500_000)
+        self._apart = rng.choice(APART)
 
     @property
     def system(self) -> str:
@@ -134,7 +138,7 @@ class Room:
     def hit(self, prose: str, chunk: bool = False) -> Hit:
         """A memory of those words: something said, or a passage of a corpus."""
         words, rng = self.words, self.words.rng
-        self._minutes += rng.randint(1, 3_000)
+        self._minutes += rng.randint(1, self._apart)
         time = START + timedelta(minutes=self._minutes)
         first = rng.randint(1, 400)
         source = f"{words.file()}:{first}-{first + rng.randint(1, 30)}" if chunk else f"{time:%Y-%m-%d %H:%M} director"

@@ -40,10 +40,10 @@ class Settings:
     """Tokens of a step."""
     stages: tuple[tuple[int, StageName], ...] = (
         (800, "repeats"), (1_000, "ids-1"), (1_300, "ids-2"), (1_700, "ids-3"), (2_000, "words"), (2_300, "lists-1"),
-        (2_600, "lists-2"), (3_000, "lists-3"), (5_000, "lists-4"), (7_000, "bare"),
+        (2_600, "lists-2"), (3_000, "lists-3"), (5_000, "lists-4"), (8_000, "bare"), (8_800, "cited"), (10_000, "bare"),
     )  # fmt: skip
     """(up to this step, what is taught): days after that (`training.mixture`)."""
-    lengths: tuple[tuple[int, int], ...] = ((7_000, 1_024), (12_000, 2_048))
+    lengths: tuple[tuple[int, int], ...] = ((10_000, 1_024), (12_000, 2_048))
     """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
     rate: float = 2e-3
     warmup: int = 50

@@ -7,7 +7,7 @@ from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from engine.chat import Chat
 from engine.seedling.weights import seedling
-from training.abstract import COPYING, abstract
+from training.abstract import CITED, COPYING, abstract
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,26 @@ def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
             before += _at(told[0], value) < _at(told[0], subject)
     assert before > 20
     assert missing > 20
+
+
+def test_what_is_cited_stands_before_its_fact(chat: Chat) -> None:
+    opening, closing, cite, done = (chat.encode(word)[0] for word in ("[", "]", " [", "]."))
+    cited = alike = 0
+    for place in range(40):
+        ids, learned = (made := abstract(chat, CITED, str(place))).ids, made.learned
+        for at in range(len(ids)):
+            if not learned[at] or ids[at] != cite:
+                continue
+            start = max(place for place in range(at) if not learned[place]) + 1
+            value, source = ids[start:at], ids[at + 1 : ids.index(done, at)]
+            assert all(learned[start : at + len(source) + 2])
+            headed = (opening, *source, closing)
+            places = [place for place in range(start) if ids[place : place + len(headed)] == headed]
+            assert any(_at(ids[place : place + 40], value) > 0 for place in places), "nothing of that source says it"
+            alike += sum(ids[place : place + 2] == headed[:2] for place in range(start)) > 1
+            cited += 1
+    assert cited > 100
+    assert alike > 20
 
 
 def _split(ids: tuple[int, ...], end: int) -> list[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 
 import pytest
@@ -12,10 +13,11 @@ from agents import questions
 from agents.planning import drawn
 from engine.chat import Chat
 from engine.seedling.weights import seedling
-from training import phrases
+from training import phrases, sentences
+from training.days import quick
 from training.mixture import MARKED, marked, scene
 from training.rendering import before, rendered, said, tools_of
-from training.vocabulary import Split, split_of
+from training.vocabulary import Split, Vocabulary, split_of
 
 SPLITS: tuple[Split, ...] = ("train", "held_out")
 
@@ -35,6 +37,36 @@ def test_no_phrase_is_both_taught_and_asked_in_the_evaluation() -> None:
     assert len(found) > 10
     for one in found:
         assert not set(one["train"]) & set(one["held_out"])
+
+
+def test_no_sentence_that_is_put_together_is_one_of_the_evaluation() -> None:
+    words = Vocabulary(random.Random("sentences"), "train")
+    kept = [
+        re.compile(re.sub(r"\\{[kKvfsS]\\}", ".+", re.escape(one)).removesuffix(r"\.") + r"\W?", re.IGNORECASE)
+        for one in (*phrases.STATEMENTS["held_out"], *phrases.QUESTIONS["held_out"])
+    ]
+    assert kept[0].fullmatch("It was agreed that 12 shall be the port of Veltran.")
+    for _ in range(3_000):
+        made = sentences.statement(words, "port", "Veltran", "12"), sentences.request(words, "port", "Veltran")
+        assert not any(one.fullmatch(sentence) for one in kept for sentence in made), made
+
+
+def test_a_quick_answer_cites_the_memory_that_says_it() -> None:
+    cited = unknown = 0
+    for place in range(40):
+        one = quick(Vocabulary(random.Random(f"quick {place}"), "train"), 10)
+        shown = one.lines[0].text
+        for reply in one.lines[1::2]:
+            if reply.text.endswith(" is unknown: my memories do not say it."):
+                unknown += 1
+                continue
+            answer, _, where = reply.text.removesuffix("].").rpartition(" [")
+            assert f"[{where}] " in shown
+            told = shown.split(f"[{where}] ", 1)[1].split("\n[")[0]
+            assert answer.split(" is ", 1)[1] in told
+            cited += 1
+    assert cited > 100
+    assert unknown > 15
 
 
 @pytest.mark.parametrize("split", SPLITS)

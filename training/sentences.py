@@ -1,0 +1,103 @@
+"""Statements and questions put together of parts, so that no two lists of sentences hold them all.
+
+A model that has seen whole sentences alone takes the words of an unknown one for what it says: of "The port of Veltran
+is to be 4711" it said "to", since what had always stood behind "is" was the value.
+
+`{f}` is the field, `{s}` the subject, `{v}` the value. Nothing of `training.phrases`' held-out sentences is in here.
+"""
+
+from __future__ import annotations
+
+from training.vocabulary import Vocabulary
+
+OPENINGS = (
+    "", "", "", "", "I think ", "We agreed that ", "I read that ", "Everybody knows that ", "It seems that ",
+    "As far as I know ", "In the end ", "Since Monday ", "According to them ", "They say ", "I guess that ",
+    "It is true: ", "In the meeting they said that ", "On the phone I heard: ", "Write down that ", "As you know, ",
+    "Do not forget: ", "For the record: ", "Just so that it is clear: ", "The news is that ", "I am told ",
+    "For now ", "Today ",
+)  # fmt: skip
+KEYS = (
+    "the {f} of {s}", "the {f} of {s}", "the {f} of {s}", "the {f} of {s}", "the {f} for {s}", "{s}'s {f}",
+    "the {f} that {s} has", "the {f} which belongs to {s}", "for {s} the {f}", "the new {f} of {s}",
+    "the only {f} of {s}", "the {f} at {s}", "this {f} of {s}", "our {f} for {s}",
+)  # fmt: skip
+LINKS = (
+    "is", "is", "is", "was", "will be", "has been", "is going to be", "ought to be", "must be", "should be",
+    "can be", "might be", "would be", "seems to be", "appears to be", "was meant to be", "is supposed to be",
+    "is said to be", "continues to be", "happens to be", "is no longer open: it is", "is now", "is still",
+    "is again", "is called", "is of course", "is set to", "is known to be", "is the same as before,", "is settled,",
+    "is not what it was but", "is hereby", "is by now", "is likely to be", "is expected to become", "is in fact",
+    "is from today", "is then", "was set to", "was put at", "was moved to", "went to", "came to", "reads",
+    "is written as", "is and remains", "had to become", "is what we call", "is taken to be", "may become",
+    "is planned as", "is about to be", "now means",
+)  # fmt: skip
+ENDS = (
+    "", "", "", "", "", " now", " again", " for now", " today", " as planned", " since Monday", " for all of us",
+    " after all", ", I think", ", they say", ", as before", " until further notice", ", which is good",
+    " in the end", " for the time being", ", is it not", " and not otherwise", " from here on", " at the moment",
+)  # fmt: skip
+GIVEN = (
+    "{s} has {v}", "{s} took {v}", "{s} chose {v}", "{s} keeps {v}", "{s} received {v}", "{s} wants {v}",
+    "{s} was given {v}", "{s} needs {v}", "{s} gets {v}", "{s} uses {v}", "{s} had {v}", "{s} prefers {v}",
+    "{s} has always had {v}", "{s} is to use {v}", "{s} will get {v}", "{s} should have {v}", "{s} wears {v}",
+    "{s} came with {v}", "{s} goes by {v}", "{s} lives with {v}", "{s} found {v}", "{v} was given to {s}",
+    "{v} serves {s}", "{v} goes to {s}", "{v} was chosen by {s}", "{v} belongs to {s}", "{v} suits {s}",
+    "{v} stays with {s}", "{v} is kept by {s}", "{v} is used by {s}", "{v} was noted for {s}",
+    "{v} will be with {s}", "{v} came to {s}",
+)  # fmt: skip
+ROLES = (
+    "as its {f}", "as {f}", "for its {f}", "as the {f}", "as their {f}", "for the {f}", "as a {f}", "for {f}",
+)  # fmt: skip
+ASKS = (
+    "What is", "What is", "What was", "What would be", "What will be", "Tell me", "I would like to know",
+    "Say again:", "Do you happen to know", "Please say", "I am looking for", "I wonder about", "Let me know",
+    "Help me with", "Can I have", "Did somebody mention", "I lost", "Let us see:", "Have we written down",
+    "Do I remember", "What did they say about", "Quick question:", "It would help me to know",
+    "What have you got on", "Look for", "Could somebody tell me", "Now", "Then", "What about", "Where did we put",
+    "I cannot find", "We were asked for", "My next question is", "Would you find", "Are you sure about",
+    "Is there anything on", "I must know", "Read me",
+)  # fmt: skip
+ASK_ENDS = (
+    "", "", "", "", "", " now", " again", " these days", "; what is it", ", if you know it", " once more",
+    "; do you know", ", if there is one", " at the moment", " for me, please", "; it slipped my mind", " today",
+    " after all", "; I have to write it down", ", or is it not known", "; can you say", " and how sure are you",
+)  # fmt: skip
+WHICH = (
+    "{s} uses", "belongs to {s}", "has {s}", "did we give {s}", "goes with {s}", "is that of {s}", "was for {s}",
+    "did {s} end up with", "would you name for {s}", "is right for {s}", "stands beside {s}", "do we use for {s}",
+    "did they choose for {s}", "does one need at {s}", "is the one of {s}", "did {s} want",
+)  # fmt: skip
+GLUED = 0.25
+"""Share of links behind which mere glue stands."""
+
+
+def statement(words: Vocabulary, field: str, subject: str, value: str) -> str:
+    """A sentence, its value before or behind what it is of."""
+    rng = words.rng
+    opening, end = rng.choice(OPENINGS), rng.choice(ENDS)
+    if rng.random() < 0.3:
+        said = f"{rng.choice(GIVEN)} {rng.choice(ROLES)}".format(f=field, s=subject, v=value)
+        return f"{opening}{said}{end}{_mark(words)}"
+    key = rng.choice(KEYS).format(f=field, s=subject)
+    link = rng.choice(LINKS)
+    if rng.random() < GLUED:
+        link = f"{link} {words.glue(rng.randint(1, 2))}"
+    first, last = (key, value) if rng.random() < 0.65 else (value, key)
+    if not opening and first == key:
+        first = key[0].upper() + key[1:]
+    return f"{opening}{first} {link} {last}{end}{_mark(words)}"
+
+
+def request(words: Vocabulary, field: str, subject: str) -> str:
+    """A question."""
+    rng = words.rng
+    if rng.random() < 0.35:
+        asked = f"{rng.choice(('Which', 'What'))} {field} {rng.choice(WHICH).format(s=subject)}"
+    else:
+        asked = f"{rng.choice(ASKS)} {rng.choice(KEYS).format(f=field, s=subject)}"
+    return f"{asked}{rng.choice(ASK_ENDS)}{rng.choice(('?', '?', '?', '.', ''))}"
+
+
+def _mark(words: Vocabulary) -> str:
+    return words.rng.choice((".", ".", "", "!"))
