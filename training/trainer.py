@@ -48,7 +48,7 @@ class Settings:
     rate: float = 2e-3
     warmup: int = 50
     """Steps in which the rate rises."""
-    decay: float = 0.2
+    decay: float = 0.4
     """The share of the steps over which it falls to nothing at the end."""
     seed: int = 1
     bf16: bool = True
