@@ -76,9 +76,9 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
         facts: list[Fact] = []
         for _ in range(rng.integers(2, 4 + 2 * level)):
             facts.append(_fact(rng, level, others, digits, facts))
-        dated = rng.random() < 0.5
-        sources = [_source(digits if dated else others, rng, 12 if dated else 5) if cited else [] for _ in facts]
-        for source, (field, subject, value, before) in zip(_alike(sources, rng), facts, strict=True):
+        among, most = (digits, 12) if rng.random() < 0.5 else (others, 5)
+        sources = _sources(rng, among, most, len(facts)) if cited else [[] for _ in facts]
+        for source, (field, subject, value, before) in zip(sources, facts, strict=True):
             ids += [opening, *source, closing] if cited else []
             key = [the, *field, of, *subject]
             if level < 3 or rng.random() < 0.4:
@@ -101,17 +101,14 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
     return Rendered(tuple(ids), tuple(learned))
 
 
-def _source(among: NDArray[np.int64], rng: np.random.Generator, most: int) -> list[int]:
-    return rng.choice(among, rng.integers(1 + most // 2, most + 1)).tolist()
-
-
-def _alike(sources: list[list[int]], rng: np.random.Generator) -> list[list[int]]:
-    """The same, some of which now begin as another does."""
+def _sources(rng: np.random.Generator, among: NDArray[np.int64], most: int, count: int) -> list[list[int]]:
+    """So many of up to `most` ids each, half of which begin as another does: as dates do."""
+    sources: list[list[int]] = [rng.choice(among, rng.integers(1 + most // 2, most + 1)).tolist() for _ in range(count)]
     for source in sources:
-        if source and rng.random() < 0.5:
+        if rng.random() < 0.5:
             other = sources[rng.integers(len(sources))]
-            count = int(rng.integers(0, min(len(source), len(other))))
-            source[:count] = other[:count]
+            same = int(rng.integers(0, min(len(source), len(other))))
+            source[:same] = other[:same]
     return sources
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from agents.rewriting import request
 from engine.seedling.prose import prose
 from memory.recall import Hit
+from training.drills import MISSING
 from training.facts import Fact, again, fact, near, question
 from training.phrases import (
     CHATTER,
@@ -35,8 +36,6 @@ NOTED = "Noted."
 TOOLS = ("recall", "mount_corpus", "write_notebook", "invoke_agent")
 OTHER_TOOL = "rewrite_self"
 REWRITE_BUDGET = 512
-MISSING = 0.15
-"""Share of quick questions that no memory answers."""
 
 
 class Day:

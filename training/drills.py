@@ -10,7 +10,7 @@ from training.scenes import Line, Right, Scene
 from training.vocabulary import Vocabulary
 
 MISSING = 0.15
-"""Share of the questions that a list may not answer."""
+"""Share of the questions that a list, or many memories, may not answer."""
 
 
 def copied(words: Vocabulary) -> Scene:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from training import sentences
 from training.phrases import QUESTIONS, STATEMENTS
+from training.sentences import capital
 from training.vocabulary import Vocabulary
 
 TRIES = 20
@@ -33,13 +34,13 @@ class Fact:
     @property
     def answer(self) -> str:
         """The fact in the one form in which the Director answers."""
-        return f"{_capital(self.key)} is {self.value}"
+        return f"{capital(self.key)} is {self.value}"
 
     @property
     def unknown(self) -> str:
         """What the Director says where no memory holds it. It begins as the answer does, so that a model looks for the
         one where it looks for the other."""
-        return f"{_capital(self.key)} is unknown: my memories do not say it."
+        return f"{capital(self.key)} is unknown: my memories do not say it."
 
 
 def fact(
@@ -57,7 +58,7 @@ def fact(
         said = f"{words.lead()}{_begun(words, sentences.statement(words, noun, subject, value))}{words.tail()}"
         return Fact(kind, noun, subject, value, said)
     template = words.rng.choice(STATEMENTS[words.split])
-    said = template.format(k=key, K=_capital(key), v=value, f=noun, s=subject, S=_capital(subject))
+    said = template.format(k=key, K=capital(key), v=value, f=noun, s=subject, S=capital(subject))
     said = f"{words.lead()}{_begun(words, said)}{words.tail()}"
     return Fact(kind, noun, subject, value, said)
 
@@ -82,7 +83,7 @@ def _loose(words: Vocabulary, noun: str, subject: str, value: str) -> str:
     said = words.glue(rng.randint(1 if parts[0][0].islower() else 0, 3))
     for place, part in enumerate(parts):
         said += f" {part} {words.glue(rng.randint(1, 4) if place + 1 < len(parts) else rng.randint(0, 3))}"
-    return _capital(" ".join(said.split())) + rng.choice((".", ".", "", "!"))
+    return capital(" ".join(said.split())) + rng.choice((".", ".", "", "!"))
 
 
 def _other(words: Vocabulary, kind: str, without: Sequence[str]) -> str:
@@ -112,13 +113,11 @@ def question(words: Vocabulary, about: Fact) -> str:
         said = around(rng.choice((0, 1, 2, 3)))
         for part in asked:
             said += f" {part} {around(rng.choice((0, 1, 1, 2, 3)))}"
-        return f"{_capital(' '.join(said.split()))}{rng.choice(('?', '?', '.', ''))}"
+        return f"{capital(' '.join(said.split()))}{rng.choice(('?', '?', '.', ''))}"
     if drawn < LOOSE + BUILT:
         return f"{words.lead()}{sentences.request(words, about.field, about.subject)}{words.tail()}"
     template = rng.choice(QUESTIONS[words.split])
-    asked = template.format(
-        k=about.key, K=_capital(about.key), f=about.field, s=about.subject, S=_capital(about.subject)
-    )
+    asked = template.format(k=about.key, K=capital(about.key), f=about.field, s=about.subject, S=capital(about.subject))
     return f"{words.lead()}{asked}{words.tail()}"
 
 
@@ -140,7 +139,3 @@ def near(words: Vocabulary, about: Fact, count: int) -> list[Fact]:
             values.append(one.value)
             found.append(one)
     return found
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

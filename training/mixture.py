@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from training import drills
+from training.abstract import CITED, COPYING, WORDS
 from training.days import bare, day, quick
 from training.plans import plan
 from training.scenes import Scene
@@ -26,7 +27,7 @@ class Stage:
 
     abstract: float = 0.01
     """Share of parts of random ids (`training.abstract`)."""
-    levels: tuple[int, ...] = (3, 4)
+    levels: tuple[int, ...] = (3, WORDS)
     """How hard those are."""
     most: int = 16
     """Facts in a list."""
@@ -46,18 +47,18 @@ DAYS = {
     "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
-    "repeats": Stage(1.0, (0,)),
+    "repeats": Stage(1.0, (COPYING,)),
     "ids-1": Stage(1.0, (1,)),
     "ids-2": Stage(1.0, (2,)),
     "ids-3": Stage(1.0, (3,)),
-    "words": Stage(1.0, (1, 2, 3, 3, 4, 4, 4, 4)),
-    "lists-1": Stage(0.5, (2, 3, 4, 4), 5, 0.0, LISTS),
-    "lists-2": Stage(0.3, (2, 3, 4, 4), 8, 0.3, LISTS),
-    "lists-3": Stage(0.2, (3, 4), 12, 0.6, LISTS),
+    "words": Stage(1.0, (1, 2, 3, 3, *[WORDS] * 4)),
+    "lists-1": Stage(0.5, (2, 3, WORDS, WORDS), 5, 0.0, LISTS),
+    "lists-2": Stage(0.3, (2, 3, WORDS, WORDS), 8, 0.3, LISTS),
+    "lists-3": Stage(0.2, (3, WORDS), 12, 0.6, LISTS),
     "lists-4": Stage(0.1, shares=LISTS),
-    "cited": Stage(0.5, (3, 5, 5, 5), shares=BARE),
-    "bare": Stage(0.35, (3, 4, 5, 5), shares=BARE),
-    "days": Stage(0.3, (3, 4, 5, 5), shares=DAYS),
+    "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
+    "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
+    "days": Stage(0.3, (3, WORDS, CITED, CITED), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and then
 among memories, and whole days. Each step is short where the one before it is mastered, and is not made at all where it

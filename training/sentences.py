@@ -85,7 +85,7 @@ def statement(words: Vocabulary, field: str, subject: str, value: str) -> str:
         link = f"{link} {words.glue(rng.randint(1, 2))}"
     first, last = (key, value) if rng.random() < 0.65 else (value, key)
     if not opening and first == key:
-        first = key[0].upper() + key[1:]
+        first = capital(key)
     return f"{opening}{first} {link} {last}{end}{_mark(words)}"
 
 
@@ -97,6 +97,11 @@ def request(words: Vocabulary, field: str, subject: str) -> str:
     else:
         asked = f"{rng.choice(ASKS)} {rng.choice(KEYS).format(f=field, s=subject)}"
     return f"{asked}{rng.choice(ASK_ENDS)}{rng.choice(('?', '?', '?', '.', ''))}"
+
+
+def capital(text: str) -> str:
+    """With a capital at its beginning, the rest as it is."""
+    return text[0].upper() + text[1:]
 
 
 def _mark(words: Vocabulary) -> str:

@@ -63,11 +63,8 @@ def test_a_night_promotes_what_passed_and_the_next_finds_it_done(home: Path) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_a_hundred_kills_leave_one_whole_generation_in_force_and_the_same_command_goes_on(home: Path) -> None:
-    check_kills(home, int(os.environ.get("SOUL_TEST_KILLS", "100")))
-
-
-def check_kills(home: Path, kills: int) -> None:
     """Kills the cycle with all its steps at random moments of its work, then lets it end."""
+    kills = int(os.environ.get("SOUL_TEST_KILLS", "100"))
     model(home / "base")
     few(home)
     moments = random.Random(7)
