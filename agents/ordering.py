@@ -18,6 +18,16 @@ NEAREST = 3
 NEAREST_CHARACTERS = 300
 
 
+def criteria(acceptance: Sequence[str], constraints: Sequence[str]) -> list[str]:
+    """By what the outcome of an order is judged: its own criteria, and what holds for each."""
+    return [
+        *acceptance,
+        "The task is done as asked.",
+        *(f"Kept: {rule}" for rule in constraints),
+        "The outcome says what was done, what was seen, and names what was made or changed.",
+    ]
+
+
 async def place(
     memory: Memory,
     director: Director,
@@ -51,13 +61,8 @@ async def place(
             if not withheld(hit.prose)
         ],
     }
-    criteria = [
-        *acceptance,
-        "The task is done as asked.",
-        *(f"Kept: {rule}" for rule in constraints),
-        "The outcome says what was done, what was seen, and names what was made or changed.",
-    ]
-    order = await orders.add(task, constraints, context, criteria, state, client, session, agent, budget, id)
+    needs = criteria(acceptance, constraints)
+    order = await orders.add(task, constraints, context, needs, state, client, session, agent, budget, id)
     words = "\n".join([f"Work order: {task}", *(f"- {rule}" for rule in constraints)])
     await director.record(session, "order", words, client, order.id)
     return order

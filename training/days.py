@@ -144,6 +144,20 @@ class Day:
         self.room.says(f"{one.answer} [{hit.citation}].")
         return Right(one.value)
 
+    def unseen(self) -> Right:
+        """Neither an earlier memory nor a new one holds it, though they hold what is easily taken for it."""
+        if self.room.tools or not self.seen:
+            return self.missing()
+        words, rng = self.words, self.words.rng
+        like, _ = rng.choice(list(self.seen.values()))
+        one = fact(words, like.subject) if rng.random() < 0.5 else fact(words, field=(like.kind, like.field))
+        known = {*self.seen, *(other.key for other in (*self.told, *self.noted))}
+        if one.key in known:
+            return self.missing()
+        self.room.asks(question(words, one), self.noise())
+        self.room.says(one.unknown)
+        return Right()
+
     def from_notebook(self) -> Right:
         """It stands in the notebook."""
         if not self.noted:
@@ -162,7 +176,7 @@ class Day:
         cited = self._shown(one, chunk=rng.random() < 0.5)
         hits = [cited, *(self._shown(fact(self.words), chunk=False) for _ in range(rng.randint(0, 3)))]
         rng.shuffle(hits)
-        ways = ("What do you know about {s}?", "Tell me about {s}.", "What do the memories say about {s}?", "And {s}?")
+        ways = ("What do you know about {s}?", "Tell me about {s}.", "What do the memories say about {s}?")
         self.room.asks(self.words.lead() + rng.choice(ways).format(s=one.subject), hits)
         self.room.says(f"My memories say: {one.said} [{cited.citation}]")
         return Right(one.value)
@@ -356,9 +370,11 @@ class Day:
 Exchange = Callable[[Day], Right]
 SAYING: tuple[Exchange, ...] = (Day.tell, Day.tell, Day.tell, Day.chat, Day.chat)
 ASKING: tuple[Exchange, ...] = (
-    Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.from_window, Day.from_notebook, Day.quoted,
-    Day.from_seen, Day.from_seen, Day.from_seen,
+    Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window, Day.from_notebook,
+    Day.from_notebook, Day.quoted, Day.from_seen, Day.unseen,
 )  # fmt: skip
+SEEN: tuple[Exchange, ...] = (Day.from_seen, Day.from_seen, Day.from_seen, Day.unseen)
+"""What is asked for in a row: many answers for the memories of one question."""
 BARE: tuple[Exchange, ...] = (
     *(Day.found, Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window),
     *(Day.from_window, Day.quoted, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen),
@@ -378,14 +394,14 @@ def day(words: Vocabulary, last: str = "", length: int = 0) -> Scene:
     calling = last == "tool" or (not last and rng.random() < 0.7) or rng.random() < 0.5
     tools = (*TOOLS, OTHER_TOOL) if rng.random() < 0.5 else TOOLS
     made = Day(words, tools if calling else (), rng.choice((0, 0, 1, 3, 6)))
-    weights = (4, 4, 4 if calling else 0)
+    weights = (4, 4, 6 if calling else 0)
     while sum(len(line.text) for line in made.room.lines) < length:
         kinds = rng.choices((SAYING, ASKING, CALLING), weights)[0]
         exchange = rng.choice([one for one in kinds if one is not Day.looks_up])
         exchange(made)
-        if kinds is ASKING and made.seen and rng.random() < 0.4:
-            for _ in range(rng.randint(1, 4)):
-                made.from_seen()
+        if kinds is ASKING and made.seen and rng.random() < 0.6:
+            for _ in range(rng.randint(1, 6)):
+                rng.choice(SEEN)(made)
     if last == "rewrite":
         return _scene(last, made, made.rewrite())
     if last == "tool":
@@ -407,6 +423,16 @@ def bare(words: Vocabulary, length: int) -> Scene:
         words.rng.choice((*BARE, *SAYING))(made)
     right = made.found()
     return Scene("bare", "", (), tuple(made.room.lines), right)
+
+
+def calls(words: Vocabulary, length: int) -> Scene:
+    """Requests for tools in a row, and what calls for none: an opening with tools is as long as ten of them."""
+    rng = words.rng
+    made = Day(words, (*TOOLS, OTHER_TOOL) if rng.random() < 0.5 else TOOLS, rng.choice((0, 1, 3)))
+    asked = [one for one in CALLING if one is not Day.looks_up]
+    while sum(len(line.text) for line in made.room.lines) < length:
+        rng.choice((*asked, *asked, Day.missing, Day.missing, Day.found, *SAYING))(made)
+    return _scene("calls", made, made.tell())
 
 
 def quick(words: Vocabulary, most: int) -> Scene:

@@ -9,11 +9,11 @@ from typing import Literal
 
 from training import drills
 from training.abstract import CITED, COPYING, WORDS
-from training.days import bare, day, quick
+from training.days import bare, calls, day, quick
 from training.plans import plan
 from training.scenes import Scene
 from training.verdicts import KINDS as VERDICTS
-from training.verdicts import verdict
+from training.verdicts import short_verdicts, verdict, verdicts
 from training.vocabulary import Split, Vocabulary
 
 StageName = Literal[
@@ -43,8 +43,8 @@ BARE = {
     "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 15, "bare": 8, "day": 40, "rewrite": 10, "verdict": 16, "plan": 4, "looked up": 4, "copied": 2,
-    "written": 1,
+    "quick": 12, "bare": 8, "day": 40, "calls": 25, "rewrite": 12, "verdict": 34, "short verdicts": 50, "plan": 4,
+    "looked up": 4, "copied": 2, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (COPYING,)),
@@ -67,6 +67,10 @@ BARE_LENGTH = 1_800
 """Most characters of a bare day."""
 QUICK_LENGTH, MOST_QUICK = 180, 14
 """Characters of a memory with its question and answer; most memories that are asked for in a row."""
+VERDICT_LENGTH, MOST_VERDICTS = 480, 10
+"""Characters of a question with its verdict; most of them in a row."""
+SHORT_LENGTH, MOST_SHORT = 100, 24
+"""The same of a short question."""
 MARKED = (
     "found", "not there", "refused", "window", "notebook", "quoted", "small talk", "told", "tool", "rewrite",
     *VERDICTS, "plan",
@@ -83,6 +87,8 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
     match kind:
         case "day":
             return day(words, length=rng.randint(length // 4, length))
+        case "calls":
+            return calls(words, rng.randint(length // 4, length))
         case "bare":
             return bare(words, rng.randint(0, min(length // 2, BARE_LENGTH)))
         case "quick":
@@ -90,7 +96,9 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
         case "rewrite":
             return day(words, "rewrite", rng.randint(length // 4, length))
         case "verdict":
-            return verdict(words, rng.choice(list(VERDICTS)))
+            return verdicts(words, min(length // VERDICT_LENGTH, MOST_VERDICTS))
+        case "short verdicts":
+            return short_verdicts(words, min(length // SHORT_LENGTH, MOST_SHORT))
         case "plan":
             return plan(words)
         case "looked up":

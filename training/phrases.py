@@ -48,7 +48,7 @@ QUESTIONS: Phrases = {
         "What is the {f} for {s}?", "What's {s}'s {f}?", "Can you remember {k}?", "{S}: which {f}?",
         "For {s}, what is the {f}?", "Show me {k}.", "I want to know {k}.", "May I have {k}?", "How about {k}?",
         "What did {s} get as {f}?", "Is {k} known?", "Find {k} for me.", "I do not recall {k}.",
-        "{S} has a {f}; which one?", "Somebody asks for {k}.",
+        "{S} has a {f}; which one?", "Somebody asks for {k}.", "And {k}?",
     ),
     "held_out": (
         "Which {f} does {s} have?", "I forgot {k}; what was it?", "Can you look up {k} for me?",

@@ -35,7 +35,7 @@ class Settings:
     """What a run is made of. A checkpoint goes on only under the same, but for `steps`: a longer run is the same run
     until its rate begins to fall."""
 
-    steps: int = 15_000
+    steps: int = 15_400
     tokens: int = 4_096
     """Tokens of a step."""
     stages: tuple[tuple[int, StageName], ...] = (
@@ -43,7 +43,7 @@ class Settings:
         (2_600, "lists-2"), (3_000, "lists-3"), (5_000, "lists-4"), (8_000, "bare"), (8_800, "cited"), (10_000, "bare"),
     )  # fmt: skip
     """(up to this step, what is taught): days after that (`training.mixture`)."""
-    lengths: tuple[tuple[int, int], ...] = ((10_000, 1_024), (12_000, 2_048))
+    lengths: tuple[tuple[int, int], ...] = ((10_000, 1_024), (15_100, 2_048))
     """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
     rate: float = 2e-3
     warmup: int = 50
@@ -187,13 +187,16 @@ def _batch(chat: Chat, settings: Settings, step: int) -> Batch:
 
 
 def _loss(model: LlamaForCausalLM, made: Batch, place: Any) -> Any:
-    """Cross entropy over the places that are learned; the head is computed for those alone."""
+    """Weighted cross entropy over the places that are learned; the head is computed for those alone."""
     import torch
 
     ids, targets = torch.from_numpy(made.ids).to(place), torch.from_numpy(made.targets).to(place)
     hidden = model.model(input_ids=ids[None], parts=made.parts).last_hidden_state[0]  # (tokens, hidden)
     learned = targets != IGNORED
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]).float(), targets[learned])
+    logits = model.lm_head(hidden[learned]).float()
+    weights = torch.from_numpy(made.weights).to(place)[learned]
+    losses = torch.nn.functional.cross_entropy(logits, targets[learned], reduction="none")
+    return (losses * weights).sum() / weights.sum()
 
 
 def _optimizers(model: LlamaForCausalLM, settings: Settings) -> list[Any]:

@@ -225,5 +225,6 @@ class Vocabulary:
         return f"/{self.rng.choice(('srv', 'home', 'data', 'opt'))}/{self.name().lower()}/{self.name().lower()}"
 
     def corpus(self) -> str:
-        """The name of a corpus."""
-        return f"{self.of(TOPICS)}-{self.rng.choice(('docs', 'notes', 'code', 'book'))}"
+        """The name of a corpus, after a topic or a project."""
+        about = self.of(TOPICS) if self.rng.random() < 0.5 else self.name().lower()
+        return f"{about}-{self.rng.choice(('docs', 'notes', 'code', 'book'))}"
