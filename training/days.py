@@ -13,6 +13,7 @@ from engine.seedling.prose import prose
 from memory.recall import Hit
 from training.drills import MISSING
 from training.facts import Fact, again, fact, near, question
+from training.passages import passage
 from training.phrases import (
     CHATTER,
     EDITS,
@@ -68,7 +69,8 @@ class Day:
             place = rng.randrange(len(self.told))
             one = again(self.words, self.told.pop(place))
         hits = self._near(one, rng.choice((0, 0, 0, 1, 2)))
-        self.room.asks(one.said, [*hits, *self.noise()])
+        context = passage(self.words, rng.randint(100, 900)) if rng.random() < 0.15 else ""
+        self.room.asks(one.said, [*hits, *self.noise()], context=context)
         self.room.says(NOTED)
         self.told.append(one)
         return Right(NOTED)
@@ -337,6 +339,10 @@ class Day:
                 found.append(self.room.hit(f"{other.answer} [{self.room.hit('').citation}]."))
             else:
                 found.append(self.room.hit(" ".join(prose(rng.randint(1, 4), rng.getrandbits(32))), chunk=True))
+        if rng.random() < 0.12:  # something is mounted that has nothing to do with it
+            found += [
+                self.room.hit(passage(self.words, rng.randint(100, 700)), chunk=True) for _ in range(rng.randint(1, 3))
+            ]
         return found
 
     def _inject(self, hits: list[Hit], one: Fact) -> str:

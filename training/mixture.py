@@ -43,7 +43,7 @@ BARE = {
     "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 12, "bare": 8, "day": 40, "calls": 25, "rewrite": 12, "verdict": 34, "short verdicts": 50, "plan": 4,
+    "quick": 12, "bare": 8, "day": 40, "calls": 25, "rewrite": 12, "verdict": 60, "short verdicts": 25, "plan": 4,
     "looked up": 4, "copied": 2, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {

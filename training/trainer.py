@@ -35,7 +35,7 @@ class Settings:
     """What a run is made of. A checkpoint goes on only under the same, but for `steps`: a longer run is the same run
     until its rate begins to fall."""
 
-    steps: int = 15_400
+    steps: int = 15_700
     tokens: int = 4_096
     """Tokens of a step."""
     stages: tuple[tuple[int, StageName], ...] = (
@@ -43,7 +43,7 @@ class Settings:
         (2_600, "lists-2"), (3_000, "lists-3"), (5_000, "lists-4"), (8_000, "bare"), (8_800, "cited"), (10_000, "bare"),
     )  # fmt: skip
     """(up to this step, what is taught): days after that (`training.mixture`)."""
-    lengths: tuple[tuple[int, int], ...] = ((10_000, 1_024), (15_100, 2_048))
+    lengths: tuple[tuple[int, int], ...] = ((10_000, 1_024), (15_500, 2_048))
     """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
     rate: float = 2e-3
     warmup: int = 50
