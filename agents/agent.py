@@ -76,6 +76,8 @@ class Answer:
     """What a reader has to be told about the model's words; empty where there is nothing to tell."""
     trained: bool
     """Whether the words mean anything."""
+    trusted: bool
+    """Whether they may decide something."""
     model: str
     sources: tuple[Hit, ...]
     report: TurnReport
@@ -200,7 +202,10 @@ class Agent:
                 return fits
 
             delta, done = await self._room.prepare(engine, engine.chat.count(words), tokens, report)
-            flushed.extend([done] if done else [])
+            if done:  # what has just left the view may be near
+                flushed.append(done)
+                sources = await self._nearest(task.text)
+                words = asked(task, sources)
             said = self._packet(task.session, "said", task.text, task.client, {"constraints": list(task.constraints)})
             packets = [said]
             if task.context:
@@ -213,12 +218,12 @@ class Agent:
                 packet = self._packet(
                     task.session, kind, prose, origin, {"model": engine.info.name, **(metadata or {})}
                 )
-                # An untrained stand-in's words are kept, but must not come back as if they meant something.
-                return packet if engine.info.trained else replace(packet, resonance=0.0)
+                # A stand-in's words are kept, but must neither come back unasked nor be learned from.
+                return packet if engine.info.trusted else replace(packet, resonance=0.0)
 
             turn = await Turn(engine, self._context, self._toolbox, limits, make, room, report, task.form).run()
         info = engine.info
-        return Answer(turn.text, info.notice, info.trained, info.name, sources, turn, tuple(flushed))
+        return Answer(turn.text, info.notice, info.trained, info.trusted, info.name, sources, turn, tuple(flushed))
 
     @asynccontextmanager
     async def _thinking(self) -> AsyncGenerator[Engine]:
@@ -297,6 +302,7 @@ class Agent:
             min_resonance=MEANT,
             token_budget=NEAREST_TOKENS,
             private=reading.shown,
+            without=await self._context.in_view(),
         )
         hits = await self._memory.recall.search(query)
         return tuple(hit for hit in hits if reading.shown or not reading.withheld(hit.prose))

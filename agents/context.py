@@ -16,6 +16,8 @@ from agents.toolbox import Toolbox
 from memory.window import Opening, Window, WindowTurn
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import asyncpg
 
     from engine.engine import Engine
@@ -87,6 +89,11 @@ class AgentContext:
             mounted=now.mounted,
         )
         return "\n\n".join(text for _, text in deltas(window.opening, now))
+
+    async def in_view(self) -> frozenset[UUID]:
+        """The packets whose words stand in the window."""
+        window = self._window or await self._memory.windows.get(self.agent)
+        return frozenset(turn.packet for turn in window.turns) if window else frozenset()
 
     async def pending(self, engine: Engine) -> tuple[Window, list[tuple[str, str]]]:
         """The window as it is stored, or would be opened, and the deltas (sector, text) that the next turn will tell.

@@ -132,11 +132,11 @@ class Controller:
             await self._memory.database.run(along)
 
     async def _classified(self, check: Check, lines: str) -> tuple[bool, str]:
-        """Whether lines matter that a rule cannot judge. Without a trained model they do: a person may look."""
+        """Whether lines matter that a rule cannot judge. With a stand-in for a model they do: a person may look."""
         try:
             judged = await self._director.matters(check.name, lines)
         except SoulError as error:
             return True, f"(not judged: {error.fact})"
         if not judged.binding:
-            return True, "(not judged: the model is an untrained stand-in)"
+            return True, "(not judged: the model is a stand-in)"
         return judged.choice == "matters", judged.reason

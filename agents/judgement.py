@@ -22,7 +22,7 @@ REASON_TOKENS = 96
 class Judgement:
     """`probabilities` are those of the options, in their order, and sum to 1.
 
-    `binding` is False where the model is an untrained stand-in: its choice is shown, and a person decides.
+    `binding` is False where the model is a stand-in: its choice is shown, and a person decides.
     """
 
     choice: str
@@ -56,5 +56,5 @@ async def judge(
     finally:
         await engine.drop(context)
     return Judgement(
-        choice, dict(zip(options, weights, strict=True)), reason, engine.info.trained, f"director ({engine.info.name})"
+        choice, dict(zip(options, weights, strict=True)), reason, engine.info.trusted, f"director ({engine.info.name})"
     )

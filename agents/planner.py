@@ -111,10 +111,10 @@ class Planner:
             goal, constraints, context, client, session, author, answer.trained, drafts, decisions
         )
         steps = "\n".join(f"{number}. {draft.task}" for number, draft in enumerate(drafts, 1))
-        kind = "answer" if plan.trained else "event"  # what means nothing is not recalled
+        kind = "answer" if answer.trusted else "event"  # a stand-in's plan is not recalled
         about: dict[str, Any] = {"plan": str(plan.id), **({"private": True} if private else {})}
         await self._director.record(session, kind, f"A plan for {goal}:\n{steps}", spec.name, **about)
-        if plan.trained and not rules.ask:
+        if answer.trusted and not rules.ask:
             plan = await self.plans.approve(plan.id)
             await self.see_through(plan.id)
         return await self.plans.get(plan.id)
@@ -268,12 +268,12 @@ class Planner:
         async def work(report: Report) -> str:
             try:
                 answer = await agent.answer(task, report)
-                if answer.report.stopped and answer.trained:
+                if answer.report.stopped and answer.trusted:
                     return await self._hand_on(plan, step, attempt, answer.text, f"stopped at {answer.report.stopped}")
                 report(Progress("the Director judges"))
                 judged = await self._director.met(step, answer.text)
                 if not judged.binding:
-                    why = f"an untrained model would say {judged.words}; a person decides"
+                    why = f"a stand-in would say {judged.words}; a person decides"
                     await self.plans.end(attempt, "reported", answer.text, why)
                 elif judged.choice == "done":
                     await self.plans.end(attempt, "done", answer.text, judged.reason)

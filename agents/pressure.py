@@ -183,8 +183,8 @@ class Pressure:
         text, author, why = "", f"director ({engine.info.name})", ""
         if not self._context.window.turns:
             return await self._memory.flushes.drafted(flush, notebook.version, notebook.content, notebook.author, "")
-        if not engine.info.trained:
-            why = "the model is an untrained stand-in"
+        if not engine.info.trusted:
+            why = "the model is a stand-in"
         elif stale:
             why = "somebody wrote the notebook while the Director did"
         elif room < min(LEAST_REWRITE, budget):

@@ -1,4 +1,4 @@
-"""The review of an attempt, the same for every kind of Hands: the Director judges, and an untrained one only says so.
+"""The review of an attempt, the same for every kind of Hands: the Director judges, and a stand-in only says so.
 
 Knows what a verdict leads to and how it is told; does not know how the attempt came about.
 """
@@ -37,7 +37,7 @@ async def review(director: Director, orders: Orders, order: Order, attempt: Atte
     await director.record(session, "review", said, judgement.by, order.id, binding=judgement.binding)
     if not judgement.binding:
         words = (
-            f"Recorded attempt {attempt.number}. The Director's model is an untrained stand-in, so its review does not "
+            f"Recorded attempt {attempt.number}. The Director's model is a stand-in, so its review does not "
             f"count; it would say {judgement.words}. A person decides: {person}."
         )
         return Review(None, order, attempt, words)

@@ -70,6 +70,9 @@ class ModelInfo:
     quantisation: str | None
     """`4 bits, groups of 64`, or None."""
     trained: bool
+    """Whether its words mean anything."""
+    trusted: bool
+    """Whether its verdicts, plans and notebooks stand without a person: not those of a stand-in, trained or not."""
     notice: str
     """One sentence to show wherever the model's words are shown; empty for a real model."""
 

@@ -23,7 +23,7 @@ from engine.kv.form import KvChoice
 log = structlog.get_logger()
 
 NAME_FILE = "soul.json"
-"""Written by us beside the weights: name, whether trained, a notice, and for downloads what was fetched."""
+"""Written by us beside the weights: name, whether trained and trusted, a notice, what was fetched of a download."""
 LEAST_TOKENS = 2048
 """A model is refused when it leaves no room for this much context."""
 
@@ -155,6 +155,7 @@ def load(
         dtype=dtype,
         quantisation=_quantisation(shape),
         trained=bool(mine.get("trained", True)),
+        trusted=bool(mine.get("trusted", mine.get("trained", True))),
         notice=str(mine.get("notice", "")),
     )
     log.info("model_loaded", name=name, parameters=info.parameters, bytes=info.bytes, context=context)

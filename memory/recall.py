@@ -79,6 +79,8 @@ class Query:
     """Whether the hits carry their vectors."""
     private: bool = False
     """Whether what must not leave the house is looked at, too; not for anybody whose words may leave it."""
+    without: frozenset[UUID] = frozenset()
+    """Packets that are no hits: they are in view already."""
 
 
 @dataclass(frozen=True)
@@ -175,16 +177,22 @@ class Recall:
         text = cleaned(query.text)[:MAX_TEXT]
         if vector is None and self._embedder is not None:
             vector = await self.embed(text)
-        rows, more = await self._rows(query, text, vector, query.k + SPARE_HITS if self._distinct else query.k)
+        # Each limit is a statement of its own, which has to be planned: powers of two keep them few.
+        left_out = 1 << len(query.without).bit_length() if query.without else 0
+        limit = query.k + left_out + (SPARE_HITS if self._distinct else 0)
+        rows, more = await self._rows(query, text, vector, limit)
+        hits = self._hits(query, rows)
+        if len(hits) < query.k and more and self._distinct:
+            # Copies of one text took the places of others; every candidate is looked at.
+            rows, _ = await self._rows(query, text, vector, ALL_HITS)
+            hits = self._hits(query, rows)
+        return _within_budget(hits[: query.k], query.token_budget)
+
+    def _hits(self, query: Query, rows: Sequence[asyncpg.Record]) -> list[Hit]:
+        """What the rows hold for the query, in their order, one of each text where texts shall be distinct."""
+        rows = [row for row in rows if row["id"] not in query.without]
         hits = [self._hit(row) for row in rows]
-        if self._distinct:
-            kept = first_of_each(hits, _samples(rows))
-            if len(kept) < query.k and more:
-                # Copies of one text took the places of others; every candidate is looked at.
-                rows, _ = await self._rows(query, text, vector, ALL_HITS)
-                kept = first_of_each([self._hit(row) for row in rows], _samples(rows))
-            hits = kept[: query.k]
-        return _within_budget(hits, query.token_budget)
+        return first_of_each(hits, _samples(rows)) if self._distinct else hits
 
     async def _rows(
         self, query: Query, text: str, vector: NDArray[np.float32] | None, limit: int

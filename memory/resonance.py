@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Part = Literal["S", "N", "F", "O", "V"]
 WEIGHTS: Mapping[str, float] = {"S": 0.20, "N": 0.20, "F": 0.35, "O": 0.25}
 UNKNOWN = 0.5
-STAND_IN = "the words of an untrained stand-in"
+STAND_IN = "the words of a stand-in"
 """What an agent wrote with a resonance of 0 (`agents.agent`); nothing that is observed later makes it valid."""
 VERDICTS: Mapping[str, float] = {"accept": 1.0, "revise": 0.5, "reject": 0.0}
 

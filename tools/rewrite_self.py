@@ -57,7 +57,7 @@ def tool(house: House) -> SoulTool:
         await agents.director.record(caller.session, "review", f"{judgement.words}\n{judgement.reason}", judgement.by)
         if not judgement.binding:
             return (
-                f"Pending: proposal {made.id}. The Director's model is an untrained stand-in, so its verdict does not "
+                f"Pending: proposal {made.id}. The Director's model is a stand-in, so its verdict does not "
                 f"count; it would say {judgement.words}.\n{_person(made)}\n{change}"
             )
         decided = await memory.selves.decide(made.id, judgement.choice == "ratify", judgement.reason, judgement.by)

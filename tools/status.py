@@ -56,6 +56,7 @@ async def survey(house: House) -> dict[str, Any]:
             "parameters": info.parameters,
             "context_tokens": info.context_tokens,
             "trained": info.trained,
+            "trusted": info.trusted,
             "notice": info.notice,
             "fingerprint": info.fingerprint,
         }

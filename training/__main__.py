@@ -7,14 +7,11 @@ import statistics
 import sys
 from pathlib import Path
 
-from mlx_lm.tokenizer_utils import load as load_tokenizer
-
-from engine.chat import Chat
 from engine.errors import SoulError
-from engine.seedling.weights import seedling
 from training.curve import draw
 from training.export import export
 from training.trainer import Point, Settings, shape, stage_at, train
+from training.words import chat as words
 
 EVERY = 20
 """Steps of which the mean loss is told."""
@@ -30,10 +27,14 @@ def main() -> None:
     parser.add_argument("--length", type=int, help="most tokens of a scene; default: short first, whole windows last")
     parser.add_argument("--rate", type=float, default=default.rate)
     parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument(
+        "--start", type=Path, help="a model folder whose weights to begin with; teaches whole days alone"
+    )
     parser.add_argument("--fuse", action="store_true", help="faster; needs a C++ compiler")
     given = parser.parse_args()
     lengths = ((given.steps, given.length),) if given.length else default.lengths
-    settings = Settings(given.steps, given.tokens, lengths=lengths, rate=given.rate, seed=given.seed)
+    stages = () if given.start else default.stages
+    settings = Settings(given.steps, given.tokens, stages, lengths, rate=given.rate, seed=given.seed)
 
     losses: list[float] = []
 
@@ -44,8 +45,8 @@ def main() -> None:
             sys.stderr.write(f"step {point.step + 1} {stage} loss {loss:.3f} {point.seconds:.0f} s\n")
 
     try:
-        chat = Chat(load_tokenizer(seedling(given.out / "start")))
-        model, curve = train(chat, settings, given.out, report, given.until, fuse=given.fuse)
+        chat = words(given.out / "words")
+        model, curve = train(chat, settings, given.out, report, given.until, fuse=given.fuse, start=given.start)
         export(model, shape(settings), given.out / "model")
         draw(curve, given.out / "curve.png")
     except SoulError as error:

@@ -69,7 +69,7 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
     A value that stands before its key is found by nothing that copying teaches. Among many words it is not found in
     thousands of steps, among single ids in two hundred, and from there it is a short way to the rest.
     """
-    glue, others, digits, (the, of, be, end, unknown, opening, closing, cite, done) = _glue(chat)
+    glue, others, digits, (the, of, be, end, unknown, opening, closing, cite) = _glue(chat)
     ids: list[int] = []
     learned: list[bool] = []
     while len(ids) < LENGTH:
@@ -91,7 +91,7 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
         learned += [False] * (len(ids) - len(learned))
         for place in rng.permutation(len(facts)):
             field, subject, value, _ = facts[place]
-            said = [*value, cite, *sources[place], done] if cited else [*value, end]
+            said = [*value, cite, *sources[place], closing, end] if cited else [*value, end]
             ids += [the, *field, of, *subject, be, *said]
             learned += [False] * (len(ids) - len(learned) - len(said)) + [True] * len(said)
         field, subject = facts[0][0], facts[-1][1]
@@ -155,7 +155,7 @@ def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
 def _glue(chat: Chat) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], tuple[int, ...]]:
     """Ids of the common words that are one token, all others, the digits, and the ids of "The", " of" and the like."""
     found = [chat.encode(f" {word}") for word in GLUE]
-    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown", "[", "]", " [", "]."))
+    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown", "[", "]", " ["))
     glue = np.array(sorted({ids[0] for ids in found if len(ids) == 1}))
     digits = np.array(chat.encode("0123456789"))
     return glue, np.setdiff1d(np.arange(FIRST_PLAIN, VOCABULARY), [*glue, *marks]), digits, marks

@@ -21,9 +21,6 @@ from training.vocabulary import Split
 
 IGNORED = -100
 """The target of a place that is not learned; torch's cross entropy leaves it out."""
-FIRST = 5.0
-"""How much more than another the first token of what is learned counts: it decides (a call or an answer, accept or
-revise), and what follows mostly follows from it."""
 CHARACTERS = 1.6
 """Most characters of a day per token of its room; scenes have about 2.1 characters a token and an opening."""
 TRIES = 4
@@ -31,15 +28,13 @@ TRIES = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids` and `targets`, both int64 of (tokens,); a target is the id that follows, or IGNORED. `weights`, float32:
-    how much each counts, FIRST or 1, or 0 where nothing is learned.
+    """`ids` and `targets`, both int64 of (tokens,); a target is the id that follows, or IGNORED.
 
     `parts`: how many tokens each scene has, in their order; a scene is read without the others.
     """
 
     ids: NDArray[np.int64]
     targets: NDArray[np.int64]
-    weights: NDArray[np.float32]
     parts: tuple[int, ...]
 
 
@@ -60,9 +55,7 @@ def batch(
     learned = np.concatenate([one.learned[1:] for one in scenes])[:tokens].astype(np.bool_)
     parts = [len(one.ids) - 1 for one in scenes]
     parts[-1] += room  # it is cut where it is too long
-    first = learned & ~np.concatenate([[False], learned[:-1]])
-    weights = np.where(first, FIRST, learned).astype(np.float32)
-    return Batch(ids, np.where(learned, follow, IGNORED), weights, tuple(parts))
+    return Batch(ids, np.where(learned, follow, IGNORED), tuple(parts))
 
 
 def _fitting(chat: Chat, room: int, seed: str, split: Split, stage: StageName) -> Rendered:

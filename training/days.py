@@ -12,7 +12,7 @@ from agents.rewriting import request
 from engine.seedling.prose import prose
 from memory.recall import Hit
 from training.drills import MISSING
-from training.facts import Fact, again, fact, near, question
+from training.facts import Fact, again, alike, fact, near, question
 from training.passages import passage
 from training.phrases import (
     CHATTER,
@@ -30,13 +30,15 @@ from training.phrases import (
     WORK,
     Phrases,
 )
-from training.scenes import Line, Right, Room, Scene
+from training.scenes import Line, Right, Room, Scene, returned
 from training.vocabulary import CITIES, TOPICS, Vocabulary
 
 NOTED = "Noted."
 TOOLS = ("recall", "mount_corpus", "write_notebook", "invoke_agent")
 OTHER_TOOL = "rewrite_self"
 REWRITE_BUDGET = 512
+RECURRING = 0.5
+"""Share of the turns that show again what a turn before them has shown, as at work."""
 
 
 class Day:
@@ -50,6 +52,11 @@ class Day:
         self.seen: dict[str, tuple[Fact, Hit]] = {}
         """What memories have shown, by what it would be asked for."""
         self.chatted: list[str] = []
+
+    @property
+    def length(self) -> int:
+        """Characters of all lines."""
+        return sum(len(line.text) for line in self.room.lines)
 
     def pick(self, phrases: Phrases, **values: str) -> str:
         return self.words.rng.choice(phrases[self.words.split]).format(**values)
@@ -102,7 +109,7 @@ class Day:
             self._look_up(one, asked, hits)
         cited = next(hit for hit in hits if hit.prose == one.said)
         self.room.says(f"{one.answer} [{cited.citation}].")
-        return Right(one.value, lure)
+        return Right(one.value, lure, back=returned("recall", self.room.recalled(one.key, hits)))
 
     def refused(self) -> Right:
         """As found, with an instruction among the memories."""
@@ -142,7 +149,10 @@ class Day:
         if not left:
             return self.found()
         one, hit = self.words.rng.choice(left)
-        self.room.asks(question(self.words, one))
+        hits = self.noise()
+        if hit not in hits and self.words.rng.random() < RECURRING:
+            hits.insert(self.words.rng.randint(0, len(hits)), hit)
+        self.room.asks(question(self.words, one), hits)
         self.room.says(f"{one.answer} [{hit.citation}].")
         return Right(one.value)
 
@@ -150,13 +160,11 @@ class Day:
         """Neither an earlier memory nor a new one holds it, though they hold what is easily taken for it."""
         if self.room.tools or not self.seen:
             return self.missing()
-        words, rng = self.words, self.words.rng
-        like, _ = rng.choice(list(self.seen.values()))
-        one = fact(words, like.subject) if rng.random() < 0.5 else fact(words, field=(like.kind, like.field))
-        known = {*self.seen, *(other.key for other in (*self.told, *self.noted))}
-        if one.key in known:
+        like, _ = self.words.rng.choice(list(self.seen.values()))
+        one = alike(self.words, like)
+        if one.key in {*self.seen, *(other.key for other in (*self.told, *self.noted))}:
             return self.missing()
-        self.room.asks(question(words, one), self.noise())
+        self.room.asks(question(self.words, one), self.noise())
         self.room.says(one.unknown)
         return Right()
 
@@ -300,6 +308,8 @@ class Day:
         hits = self._near(one, rng.randint(1 if there else 0, 3), chunks=0.3)
         if rng.random() < 0.25:
             hits.append(self.room.hit(question(self.words, one)))
+        if there and rng.random() < 0.25:  # it was asked for before, and the answer is a memory, too
+            hits.append(self.room.hit(f"{one.answer} [{self.room.hit('').citation}]."))
         if there:
             hits.append(self._shown(one, chunk=rng.random() < 0.3))
         hits += self.noise()
@@ -323,9 +333,13 @@ class Day:
         ]
 
     def noise(self) -> list[Hit]:
-        """What else comes up: earlier questions and answers, acknowledgements, passages about something else."""
+        """What else comes up: memories shown before, earlier questions and answers, acknowledgements, passages about
+        something else."""
         rng = self.words.rng
         found: list[Hit] = []
+        if self.seen and rng.random() < RECURRING:
+            shown = [hit for _, hit in self.seen.values()]
+            found += rng.sample(shown, min(len(shown), rng.randint(1, 3)))
         for _ in range(rng.choice((0, 0, 1, 1, 2))):
             other = fact(self.words)
             drawn = rng.random()
@@ -385,9 +399,10 @@ BARE: tuple[Exchange, ...] = (
     *(Day.found, Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window),
     *(Day.from_window, Day.quoted, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen),
 )
-CALLING: tuple[Exchange, ...] = (
-    Day.looks_up, Day.note, Day.correct, Day.mount, Day.index, Day.unmount, Day.order, Day.plan, Day.itself,
+REQUESTED: tuple[Exchange, ...] = (
+    Day.note, Day.correct, Day.mount, Day.index, Day.unmount, Day.order, Day.plan, Day.itself,
 )  # fmt: skip
+"""What somebody asks for and a tool does; a recall is the Director's own wish (`Day.looks_up`)."""
 KINDS: dict[str, Exchange] = {
     "found": Day.found, "not there": Day.missing, "refused": Day.refused, "window": Day.from_window,
     "notebook": Day.from_notebook, "quoted": Day.quoted, "small talk": Day.chat, "told": Day.tell,
@@ -398,20 +413,19 @@ def day(words: Vocabulary, last: str = "", length: int = 0) -> Scene:
     """A day of about `length` characters; its last exchange is of the kind `last`, any where none is given."""
     rng = words.rng
     calling = last == "tool" or (not last and rng.random() < 0.7) or rng.random() < 0.5
-    tools = (*TOOLS, OTHER_TOOL) if rng.random() < 0.5 else TOOLS
+    tools = _tools(words)
     made = Day(words, tools if calling else (), rng.choice((0, 0, 1, 3, 6)))
     weights = (4, 4, 6 if calling else 0)
-    while sum(len(line.text) for line in made.room.lines) < length:
-        kinds = rng.choices((SAYING, ASKING, CALLING), weights)[0]
-        exchange = rng.choice([one for one in kinds if one is not Day.looks_up])
-        exchange(made)
+    while made.length < length:
+        kinds = rng.choices((SAYING, ASKING, REQUESTED), weights)[0]
+        rng.choice(kinds)(made)
         if kinds is ASKING and made.seen and rng.random() < 0.6:
             for _ in range(rng.randint(1, 6)):
                 rng.choice(SEEN)(made)
     if last == "rewrite":
         return _scene(last, made, made.rewrite())
     if last == "tool":
-        exchange = rng.choice((*CALLING, Day.chat, Day.tell))
+        exchange = rng.choice((Day.looks_up, *REQUESTED, Day.chat, Day.tell))
         before = len(made.room.lines)
         right = exchange(made)
         # What the scene is about is the first thing that the Director does: the call, or the reply without one.
@@ -425,7 +439,7 @@ def bare(words: Vocabulary, length: int) -> Scene:
     """A day of questions and statements without the opening, which in a short scene is the half: what a model learns of
     memories it learns here from half the tokens."""
     made = Day(words)
-    while sum(len(line.text) for line in made.room.lines) < length:
+    while made.length < length:
         words.rng.choice((*BARE, *SAYING))(made)
     right = made.found()
     return Scene("bare", "", (), tuple(made.room.lines), right)
@@ -434,10 +448,9 @@ def bare(words: Vocabulary, length: int) -> Scene:
 def calls(words: Vocabulary, length: int) -> Scene:
     """Requests for tools in a row, and what calls for none: an opening with tools is as long as ten of them."""
     rng = words.rng
-    made = Day(words, (*TOOLS, OTHER_TOOL) if rng.random() < 0.5 else TOOLS, rng.choice((0, 1, 3)))
-    asked = [one for one in CALLING if one is not Day.looks_up]
-    while sum(len(line.text) for line in made.room.lines) < length:
-        rng.choice((*asked, *asked, Day.missing, Day.missing, Day.found, *SAYING))(made)
+    made = Day(words, _tools(words), rng.choice((0, 1, 3)))
+    while made.length < length:
+        rng.choice((*REQUESTED, *REQUESTED, Day.missing, Day.missing, Day.found, *SAYING))(made)
     return _scene("calls", made, made.tell())
 
 
@@ -453,13 +466,17 @@ def quick(words: Vocabulary, most: int) -> Scene:
     asked = [one, *rng.sample(others, len(others))]
     for place, other in enumerate(asked):
         if rng.random() < MISSING:
-            drawn = fact(words, field=(other.kind, other.field)) if rng.random() < 0.5 else fact(words, other.subject)
+            drawn = alike(words, other)
             if drawn.key not in facts:
                 other = drawn
         made.room.asks(question(words, other), () if place else shown)
         hit = hits.get(other.key)
         made.room.says(f"{other.answer} [{hit.citation}]." if hit else other.unknown)
     return Scene("quick", "", (), tuple(made.room.lines))
+
+
+def _tools(words: Vocabulary) -> tuple[str, ...]:
+    return (*TOOLS, OTHER_TOOL) if words.rng.random() < 0.5 else TOOLS
 
 
 def _scene(kind: str, made: Day, right: Right) -> Scene:

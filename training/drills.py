@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.seedling.prose import prose
-from training.facts import Fact, fact, near, plainly, question
+from training.facts import Fact, alike, fact, near, plainly, question
 from training.scenes import Line, Right, Scene
 from training.vocabulary import Vocabulary
 
@@ -39,7 +39,7 @@ def looked_up(words: Vocabulary, most: int = 16, rough: float = 1.0) -> Scene:
             other = rng.choice(listed)
             asked = replace(one, field=other.field) if rng.random() < 0.5 else replace(one, subject=other.subject)
             if asked.key in facts:
-                asked = fact(words, one.subject) if rng.random() < 0.5 else fact(words, field=(one.kind, one.field))
+                asked = alike(words, one)
         known = facts.get(asked.key)
         asking = question(words, asked) if rng.random() < rough else f"{asked.key}?"
         lines += [Line("user", asking), Line("assistant", f"{known.answer}." if known else asked.unknown)]

@@ -33,7 +33,7 @@ from training.days import REWRITE_BUDGET
 from training.living import remembered
 from training.mixture import MARKED, marked
 from training.rendering import before, tools_of
-from training.scenes import Scene
+from training.scenes import Line, Scene
 from training.verdicts import KINDS as VERDICTS
 
 SEEDS = (101, 102, 103)
@@ -85,7 +85,12 @@ async def _ask(engine: Engine, name: str, kind: str, met: Met, limit: anyio.Capa
             judgement = await judge(engine, name, opening, one.lines[0].text, one.right.options)
             met[kind].append(judgement.choice == one.right.value)
             return
-        held(engine, one, await _said(engine, name, ids), met)
+        said = await _said(engine, name, ids)
+        calls = engine.chat.parse(said, tools_of(one)).calls
+        if one.right.back and [call.name for call in calls] == ["recall"]:
+            call = Line("assistant", "", call=(calls[0].name, calls[0].arguments))
+            said = await _said(engine, name, before(engine.chat, one, [*one.lines[:-1], call, one.right.back]))
+        held(engine, one, said, met)
 
 
 def held(engine: Engine, one: Scene, said: str, met: Met) -> None:

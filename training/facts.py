@@ -11,7 +11,6 @@ from training.sentences import capital
 from training.vocabulary import Vocabulary
 
 TRIES = 20
-BEGINNINGS = ("So", "Now", "Here", "Well,", "And")
 LOOSE, BUILT = 0.3, 0.4
 """Shares of the taught statements and questions that are of no phrase, and of phrases that are put together."""
 
@@ -55,23 +54,18 @@ def fact(
     if drawn < LOOSE:
         return Fact(kind, noun, subject, value, _loose(words, noun, subject, value))
     if drawn < LOOSE + BUILT:
-        said = f"{words.lead()}{_begun(words, sentences.statement(words, noun, subject, value))}{words.tail()}"
+        said = f"{words.lead()}{sentences.statement(words, noun, subject, value)}{words.tail()}"
         return Fact(kind, noun, subject, value, said)
     template = words.rng.choice(STATEMENTS[words.split])
     said = template.format(k=key, K=capital(key), v=value, f=noun, s=subject, S=capital(subject))
-    said = f"{words.lead()}{_begun(words, said)}{words.tail()}"
+    said = f"{words.lead()}{said}{words.tail()}"
     return Fact(kind, noun, subject, value, said)
 
 
 def plainly(words: Vocabulary, one: Fact) -> Fact:
     """The fact in the plainest words, its value before or behind."""
-    said = f"{one.answer}." if words.rng.random() < 0.5 else _begun(words, f"{one.value} is {one.key}.")
+    said = f"{one.answer}." if words.rng.random() < 0.5 else f"{one.value} is {one.key}."
     return replace(one, said=said)
-
-
-def _begun(words: Vocabulary, said: str) -> str:
-    """With a word before what would begin with a small letter: behind a blank it is of other tokens than without."""
-    return f"{words.rng.choice(BEGINNINGS)} {said}" if said[0].islower() else said
 
 
 def _loose(words: Vocabulary, noun: str, subject: str, value: str) -> str:
@@ -99,6 +93,13 @@ def _other(words: Vocabulary, kind: str, without: Sequence[str]) -> str:
 def again(words: Vocabulary, old: Fact) -> Fact:
     """The same fact with another value."""
     return fact(words, old.subject, (old.kind, old.field), (old.value,))
+
+
+def alike(words: Vocabulary, about: Fact) -> Fact:
+    """Another fact of its subject, or one of its field."""
+    if words.rng.random() < 0.5:
+        return fact(words, about.subject)
+    return fact(words, field=(about.kind, about.field))
 
 
 def question(words: Vocabulary, about: Fact) -> str:

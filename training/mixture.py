@@ -39,12 +39,12 @@ class Stage:
 
 LISTS = {"looked up": 84, "copied": 12, "written": 4}
 BARE = {
-    "quick": 45, "bare": 15, "day": 8, "rewrite": 3, "verdict": 6, "plan": 2, "looked up": 18, "copied": 2,
-    "written": 1,
+    "quick": 45, "bare": 15, "day": 8, "calls": 8, "rewrite": 3, "short verdicts": 12, "plan": 2, "looked up": 12,
+    "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 12, "bare": 8, "day": 40, "calls": 25, "rewrite": 12, "verdict": 60, "short verdicts": 25, "plan": 4,
-    "looked up": 4, "copied": 2, "written": 1,
+    "quick": 24, "bare": 10, "day": 42, "calls": 25, "rewrite": 14, "verdict": 36, "short verdicts": 20, "plan": 4,
+    "looked up": 4, "copied": 3, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (COPYING,)),

@@ -5,8 +5,6 @@ Knows how such files look; says nothing that is a fact of anybody.
 
 from __future__ import annotations
 
-import random
-
 from engine.seedling.prose import prose
 from training.vocabulary import Vocabulary
 
@@ -48,7 +46,7 @@ def _filled(words: Vocabulary, line: str) -> str:
 
 
 def _identifier(words: Vocabulary) -> str:
-    rng: random.Random = words.rng
+    rng = words.rng
     parts = [
         words.name().lower() if rng.random() < 0.3 else words.field()[1].split()[0] for _ in range(rng.randint(1, 2))
     ]

@@ -25,7 +25,7 @@ from tools.recall import shown
 from training.vocabulary import Vocabulary
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-APART = (300, 3_000, 60_000, 600_000, 600_000)
+APART = (2, 300, 3_000, 60_000, 600_000, 600_000)
 """Most minutes between two memories of a window. Of those that lie close together only a digit or two tells which is
 cited: not enough to learn it from."""
 CLIENTS = ("claude-code", "claude-code", "claude-desktop", "a person", "inspector", "demo")
@@ -55,6 +55,8 @@ class Right:
     drop: tuple[str, ...] = ()
     """Lines that a notebook must hold, and those that it must not."""
     options: tuple[str, ...] = ()
+    back: Line | None = None
+    """What a recall brings back that is not needed, but no mistake either."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def functions() -> dict[str, dict[str, Any]]:
     tool = rewrite_self.tool(house)
     body = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return found | {tool.name: {"type": "function", "function": body}}
+
+
+def returned(name: str, text: str) -> Line:
+    """What a tool says, as the Director reads it."""
+    return Line("tool", fenced(text, f"tool {name}"), name)
 
 
 @dataclass
@@ -126,7 +133,7 @@ class Room:
 
     def returns(self, name: str, text: str) -> None:
         """What a tool says, fenced as at work."""
-        self.lines.append(Line("tool", fenced(text, f"tool {name}"), name))
+        self.lines.append(returned(name, text))
 
     def rewritten(self) -> None:
         """The notebook has changed."""

@@ -1,12 +1,17 @@
-"""Log lines, refusals, virtues and vices put together of parts: what is good or bad is told by a word or two of them.
+"""Criteria, log lines, refusals and traits put together of parts: what is good or bad is told by a word or two of them.
 
-Of a few whole phrases a small model learns the phrases; of these it has to learn the words. `{s}`, `{f}`, `{a}`, `{n}`,
-`{p}` are filled as in `training.verdicts`. Nothing of the held-out phrases is in here.
+Of a few whole phrases a small model learns the phrases; of these it has to learn the words. `{s}`, `{f}` and the
+like are filled as in `training.verdicts`. Nothing of the held-out phrases is in here.
 """
 
 from __future__ import annotations
 
 import random
+
+from training.sentences import capital
+
+Criterion = tuple[str, str, str]
+"""What must hold, how a good outcome says it, how a bad one does; `{n}` the number, `{m}` a wrong one."""
 
 TROUBLE = (
     "failed", "crashed", "broken", "corrupt", "refused", "unreachable", "expired", "denied", "lost", "fatal", "full",
@@ -87,18 +92,8 @@ WHEN = (
     " at the end of a day",
 )  # fmt: skip
 I_DO = (
-    "I ",
-    "I ",
-    "I ",
-    "I always ",
-    "I will ",
-    "I like to ",
-    "I want to ",
-    "It is my way to ",
-    "I try to ",
-    "I shall ",
-)
-
+    "I ", "I ", "I ", "I always ", "I will ", "I like to ", "I want to ", "It is my way to ", "I try to ", "I shall ",
+)  # fmt: skip
 WHAT = (
     "{f}", "{f}", "{g}", "{v}", "{s}", "the {a}", "the {a} of {v}", "the {a} of {f}", "{v}'s {a}", "the {b}",
     "the {b} for {s}", "every {a}", "the {a} in {f}", "the new {b}",
@@ -124,10 +119,10 @@ DONE = ("is", "was", "has been", "is now", "is by now")
 UNDONE = ("is not", "was not", "could not be", "has not been", "is not yet", "was never", "cannot be")
 
 
-def criterion(rng: random.Random) -> tuple[str, str, str]:
-    """What must hold, how a good outcome says it, how a bad one does."""
+def criterion(rng: random.Random) -> Criterion:
+    """One of a thing that has something, or is so."""
     what = rng.choice(WHAT)
-    big = what[0].upper() + what[1:]
+    big = capital(what)
     if rng.random() < 0.5:
         much, verb = rng.choice(MUCH), rng.choice(HAVE)
         wrong = much.replace("{n}", "{m}").replace("{v}", "{w}")

@@ -7,8 +7,6 @@ themselves are `agents.questions`'.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from random import Random
 
 from agents import ordering, questions
 from agents.context import ROLE
@@ -17,10 +15,8 @@ from training import signs
 from training.facts import fact
 from training.phrases import INJECTIONS, VICES, VIRTUES, Phrases
 from training.scenes import Line, Right, Room, Scene
+from training.signs import Criterion
 from training.vocabulary import CITIES, Split, Vocabulary
-
-Criterion = tuple[str, str, str]
-"""What must hold, how a good outcome says it, how a bad one does; `{n}` the number, `{m}` a wrong one."""
 
 CRITERIA: dict[Split, tuple[Criterion, ...]] = {
     "train": (
@@ -109,7 +105,7 @@ UNSTATED = 0.4
 """Share of the orders whose task alone says what must hold, as most clients give them."""
 SEE_TO_IT = ("See to it that", "Make sure that", "I want that", "Take care that", "Work until", "Go on until")
 BUILT = 0.7
-"""Share of taught log lines, refusals and traits that are of no phrase."""
+"""Share of taught criteria, log lines, refusals and traits that are of no phrase."""
 
 
 class Bench:
@@ -134,18 +130,26 @@ class Bench:
         return text.format(**self.filling)
 
     def criteria(self, count: int) -> list[Criterion]:
-        """Different ones; of what is taught, mostly such as are put together."""
-        pool, rng = CRITERIA[self.words.split], self.rng
-        found = rng.sample(pool, min(len(pool), count))
-        if self.words.split == "train":
-            found = [signs.criterion(rng) if rng.random() < BUILT else one for one in found]
-        return found
+        """Different ones, to be filled."""
+        pool = CRITERIA[self.words.split]
+        found = self.rng.sample(pool, min(len(pool), count))
+        return [signs.criterion(self.rng) if self._built() else one for one in found]
 
-    def one(self, phrases: Phrases, built: Callable[[Random], str] | None = None) -> str:
-        """One of them; of what is taught, mostly one that is put together."""
-        if built and self.words.split == "train" and self.rng.random() < BUILT:
-            return self.fill(built(self.rng))
+    def one(self, phrases: Phrases) -> str:
         return self.fill(self.rng.choice(phrases[self.words.split]))
+
+    def log_line(self, trouble: bool) -> str:
+        return self.fill(signs.log_line(self.rng, trouble)) if self._built() else self.one(LOUD if trouble else QUIET)
+
+    def refusal(self) -> str:
+        return self.fill(signs.refusal(self.rng)) if self._built() else self.one(REFUSALS)
+
+    def trait(self, good: bool) -> str:
+        return self.fill(signs.trait(self.rng, good)) if self._built() else self.one(VIRTUES if good else VICES)
+
+    def _built(self) -> bool:
+        """Whether the next is put together of parts; never in the evaluation."""
+        return self.words.split == "train" and self.rng.random() < BUILT
 
 
 def reviewed(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
@@ -157,7 +161,7 @@ def reviewed(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     said = [bench.fill(bad if place == wrong else good) for place, (_, good, bad) in enumerate(criteria)]
     needs = [bench.fill(need) for need, _, _ in criteria]
     if verdict == "reject":
-        said = [bench.one(REFUSALS, signs.refusal)]
+        said = [bench.refusal()]
         why = f"It was not done: {said[0]}"
     elif verdict == "revise":
         why = f"Not yet: {needs[wrong]} was asked, but: {said[wrong]}"
@@ -204,7 +208,7 @@ def stepped(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     bench, rng = Bench(words), words.rng
     need, good, bad = bench.criteria(1)[0]
     done = rng.random() < 0.5
-    said = bench.fill(good) if done else rng.choice((bench.fill(bad), bench.one(REFUSALS, signs.refusal)))
+    said = bench.fill(good) if done else rng.choice((bench.fill(bad), bench.refusal()))
     need = bench.fill(need)
     why = f"As asked: {need}." if done else f"{need} was asked, but: {said}"
     task = bench.fill(rng.choice(("Write {f}.", "Look after {s}.", "Work on {f}.")))
@@ -214,9 +218,9 @@ def stepped(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
 def logged(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     """Lines of a log: one that tells of trouble makes them matter."""
     bench, rng = Bench(words), words.rng
-    lines = [Bench(words).one(QUIET, partial(signs.log_line, trouble=False)) for _ in range(rng.randint(1, 4))]
+    lines = [Bench(words).log_line(trouble=False) for _ in range(rng.randint(1, 4))]
     if rng.random() < 0.5:
-        loud = bench.one(LOUD, partial(signs.log_line, trouble=True))
+        loud = bench.log_line(trouble=True)
         lines.insert(rng.randint(0, len(lines)), loud)
         return (
             questions.matters(words.name().lower(), "\n".join(lines)),
@@ -231,8 +235,8 @@ def ratified(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     """A proposed self: what it adds decides."""
     bench, rng = Bench(words), words.rng
     good = rng.random() < 0.5
-    added = bench.one(VIRTUES if good else VICES, partial(signs.trait, good=good))
-    rest = FIRST_SELF if rng.random() < 0.6 else bench.one(VIRTUES, partial(signs.trait, good=True))
+    added = bench.trait(good)
+    rest = FIRST_SELF if rng.random() < 0.6 else bench.trait(good=True)
     content = f"{rest} {added}" if rng.random() < 0.7 else f"{added} {rest}"
     reason = rng.choice(("It was asked for.", f"{bench.filling['p']} wants it.", "It saves time."))
     why = "I stay honest and faithful with it." if good else f"I would not be myself: {added}"
@@ -252,7 +256,7 @@ def verdict(words: Vocabulary, kind: str) -> Scene:
 
 def verdicts(words: Vocabulary, most: int) -> Scene:
     """Up to `most` questions of any kind in a row: an opening is as long as three of them, and teaches nothing."""
-    return _asked(words, words.rng.choices(list(KINDS), k=words.rng.randint(max(1, most // 2), max(1, most))))
+    return _asked(words, words.rng.choices(list(KINDS), k=_some(words, most)))
 
 
 def _asked(words: Vocabulary, kinds: Sequence[str]) -> Scene:
@@ -271,26 +275,29 @@ def short_verdicts(words: Vocabulary, most: int) -> Scene:
     """Up to `most` questions without an opening, of a line or two each and answered by the choice alone: what the
     words of an outcome, a log or a self tell is learned here from a fifth of the tokens."""
     lines: list[Line] = []
-    choice = ""
-    for _ in range(words.rng.randint(max(1, most // 2), max(1, most))):
+    for _ in range(_some(words, most)):
         question, choice = _short(words)
         lines += [Line("user", question), Line("assistant", choice)]
-    return Scene("verdicts", "", (), tuple(lines), Right(choice))
+    return Scene("verdicts", "", (), tuple(lines))
+
+
+def _some(words: Vocabulary, most: int) -> int:
+    return words.rng.randint(max(1, most // 2), max(1, most))
 
 
 def _short(words: Vocabulary) -> tuple[str, str]:
     bench, rng = Bench(words), words.rng
     kind, good = rng.choice(("log", "ratify", "step", "review")), rng.random() < 0.5
     if kind == "log":
-        line = bench.one(QUIET if good else LOUD, partial(signs.log_line, trouble=not good))
+        line = bench.log_line(trouble=not good)
         return f"{line}\n\nShould the person hear of them?", "noise" if good else "matters"
     if kind == "ratify":
-        line = bench.one(VIRTUES if good else VICES, partial(signs.trait, good=good))
+        line = bench.trait(good)
         return f"{line}\n\nWould you still be yourself?", "ratify" if good else "refuse"
     need, said, bad = (bench.fill(one) for one in bench.criteria(1)[0])
     undone = not good and rng.random() < 0.4
     if not good:
-        said = bench.one(REFUSALS, signs.refusal) if undone else bad
+        said = bench.refusal() if undone else bad
     if kind == "step":
         return f"Done when: {need}\n{said}\n\nIs the step done?", "done" if good else "escalate"
     choice = "accept" if good else "reject" if undone else "revise"

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Literal
 
 from engine.seedling.prose import ADVERBS, DETERMINERS, LINKS, PREPOSITIONS, PRONOUNS, VERBS
-from engine.seedling.weights import tokenizer_bytes
+from training.words import tokenizer_bytes
 
 Split = Literal["train", "held_out"]
 
@@ -77,9 +77,9 @@ TAILS = (
 )  # fmt: skip
 MORE = _words(
     "be been being am are were get got getting stay stays stayed kept agreed decided told said going let made taken "
-    "given called known yet ever maybe thus hence rather even once twice both either neither such more most less least "
-    "many much few several own us me him them whose whom how why got has had having done doing went came saw thought "
-    "asked put left ran began chosen fixed marked noted shown sent held"
+    "given called known yet ever maybe thus hence rather even once twice both either neither such more most less "
+    "least many much few several own us me him them whose whom how why has had having done doing went came saw "
+    "thought asked put left ran began chosen fixed marked noted shown sent held"
 )
 GLUE = (*MORE, *VERBS, *ADVERBS, *LINKS, *PREPOSITIONS, *DETERMINERS, *PRONOUNS)
 SUFFIXES = ("md", "py", "toml", "sql", "json", "txt", "csv")

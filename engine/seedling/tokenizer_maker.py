@@ -1,35 +1,39 @@
-"""Trains the seedling's tokenizer on the project's own texts: `python -m engine.seedling.tokenizer_maker FOLDER...`.
+"""Makes the seedling's tokenizer out of texts (`training.texts` gives them); the same texts give the same bytes.
 
-Run by hand, once per version of the seedling; what it writes, `tokenizer.json`, is part of the package. The same texts
-give the same bytes. Knows byte-level BPE; does not know the model.
+Knows byte-level BPE and what it may merge; does not know the model.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from engine.seedling.prose import prose
-from engine.seedling.template import CHAT_TEMPLATE, CONTROL
+from engine.seedling.template import CONTROL
 from engine.seedling.weights import VOCABULARY
 
-PIECES = r" ?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+|\p{L}+"
-"""What is never merged: digits, and a space with the capital after it. So a number or a name is of the same tokens
-wherever it stands, and can be copied by a model that is too small to know two spellings of it as one."""
+JSON = r"""": \{"|": "|", "|"\}\}|\{\""""
+MARKS = r""" ?[\[({<]+|[.!?,;:"'/\-_)\]]|[^\s\p{L}\p{N}.!?,;:"'/\-_)\]\[({<]+"""
+WORDS = r"\p{Lu}+(?!\p{Ll})|\p{Lu}?\p{Ll}+|\p{N}"
+
+
+def pieces(common: Iterable[str]) -> str:
+    """What is merged at most: a blank with a `common` word behind it alone, digits never, nor a mark with what a value
+    may begin or end with. So a number or a name is of the same tokens wherever it stands, in a sentence or in a call,
+    and can be copied by a model that is too small to know two spellings of it as one."""
+    return rf"{JSON}| (?:{'|'.join(sorted(set(common)))})(?!\p{{L}})|{WORDS}|{MARKS}|\s+(?!\S)|\s+|\p{{L}}+"
+
 
 KINDS = (".md", ".py", ".toml", ".sql", ".yml", ".txt")
 
 
-def make(texts: Iterable[str]) -> str:
+def make(texts: Iterable[str], common: Iterable[str]) -> str:
     """Trains on `texts` and returns the tokenizer as JSON: 4,096 ids, control tokens first, then all bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.Split(Regex(pieces(common)), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -54,17 +58,3 @@ def project_texts(folders: Iterable[Path]) -> Iterator[str]:
             hidden = any(part.startswith(".") and part not in (".", "..") for part in path.parts)
             if path.suffix in KINDS and path.is_file() and not hidden and "node_modules" not in path.parts:
                 yield path.read_text(encoding="utf-8")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains the seedling's tokenizer on the project's own texts.")
-    parser.add_argument("folders", nargs="+", type=Path, help="the checkout, and other texts of the project")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("tokenizer.json"))
-    given = parser.parse_args()
-    content = make([*project_texts(given.folders), *prose(), *([CHAT_TEMPLATE] * 20)])
-    given.out.write_text(content, encoding="utf-8")
-    sys.stderr.write(f"{given.out}: {len(content)} bytes\n")
-
-
-if __name__ == "__main__":
-    main()

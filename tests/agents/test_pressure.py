@@ -159,7 +159,7 @@ async def test_a_stand_in_is_not_asked_and_its_words_are_not_kept(home: Path, da
     async with house_with(home, database, {"": "Noise 42.", "Rewrite": NOTES}, trained=False) as house:
         await ask(house, "We decided on port 5433. Agreed")
         flushed = await (await director_of(house)).flush(lambda _progress: None)
-        assert flushed.why == "the model is an untrained stand-in"
+        assert flushed.why == "the model is a stand-in"
         notebook = await (await house.memory.get()).notebook.current()
         assert "port 5433" in notebook.content
         assert "Noise" not in notebook.content

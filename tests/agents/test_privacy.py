@@ -122,6 +122,11 @@ async def test_what_is_private_is_found_by_private_work_and_by_a_person_alone(ho
             for words in ("look", "diary, please: look"):
                 assert "I have seen" not in await call(house, "invoke_agent", agent=name, task=words, wait_s=60)
         looks = replace(task, text="Now look for the access code of the harbour gate.")
-        answer = await agents.household.agent(spec, True).answer(looks, lambda _: None)
-        assert any(MARKER in hit.prose for hit in answer.sources)
+        agent = agents.household.agent(spec, True)
+        answer = await agent.answer(looks, lambda _: None)
+        window = await memory.windows.get(agent.name)
+        assert window is not None
+        in_view = {turn.packet for turn in window.turns}
+        assert packet.id in in_view or any(MARKER in hit.prose for hit in answer.sources)
+        assert not in_view & {hit.id for hit in answer.sources}
         assert (await memory.packets.get(packet.id)).private

@@ -163,6 +163,13 @@ async def test_a_token_budget_leaves_out_the_worst(memory: Memory):
     assert len(await prose(memory, "the schema", token_budget=1)) == 1
 
 
+async def test_what_is_in_view_is_no_hit_and_the_others_move_up(memory: Memory):
+    every = [hit.id for hit in await memory.recall.search(Query(SAID[0], len(SAID)))]
+    for known in range(len(SAID)):
+        found = await memory.recall.search(Query(SAID[0], 2, without=frozenset(every[:known])))
+        assert [hit.id for hit in found] == every[known : known + 2]
+
+
 async def test_everything_and_a_named_corpus(database: Database, embedder: Embedder, tmp_path: Path):
     (tmp_path / "a.md").write_text("The narwhal lives in the Arctic.")
     async with Memory.open(database, embedder, [tmp_path]) as memory:

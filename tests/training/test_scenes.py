@@ -7,24 +7,23 @@ import random
 import re
 
 import pytest
-from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from agents import questions
 from agents.planning import drawn
 from engine.chat import Chat
-from engine.seedling.weights import seedling
 from training import phrases, sentences
 from training.days import quick
 from training.mixture import MARKED, marked, scene
 from training.rendering import before, rendered, said, tools_of
 from training.vocabulary import Split, Vocabulary, split_of
+from training.words import chat as words
 
 SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Chat:
-    return Chat(load_tokenizer(seedling(tmp_path_factory.mktemp("models"))))
+    return words(tmp_path_factory.mktemp("models"))
 
 
 def test_the_same_seed_gives_the_same_scene_and_another_gives_another() -> None:
