@@ -76,7 +76,7 @@ class AgentContext:
         A window of other words (tokenizer, template) is rendered anew from its text; other weights read the same ids.
         """
         now = await self._now(engine)
-        window = self._window or await self._memory.windows.get(self.agent)
+        window = await self._known()
         if window is None:
             window = await self._open(engine, now, ())
         elif window.opening.fingerprint != engine.info.words:
@@ -92,7 +92,7 @@ class AgentContext:
 
     async def in_view(self) -> frozenset[UUID]:
         """The packets whose words stand in the window."""
-        window = self._window or await self._memory.windows.get(self.agent)
+        window = await self._known()
         return frozenset(turn.packet for turn in window.turns) if window else frozenset()
 
     async def pending(self, engine: Engine) -> tuple[Window, list[tuple[str, str]]]:
@@ -151,6 +151,10 @@ class AgentContext:
     async def opening_ids(self, engine: Engine) -> list[int]:
         """Ids of self, role, tools and notebook as they stand now: the start of a side context (review, ratify)."""
         return engine.chat.opening(opening_text(await self._now(engine), self._role), [])
+
+    async def _known(self) -> Window | None:
+        """The window as last prepared, else as it is stored."""
+        return self._window or await self._memory.windows.get(self.agent)
 
     async def _now(self, engine: Engine) -> Told:
         current = await self._memory.selves.current()

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from engine.errors import SoulError
+from training import words
 from training.curve import draw
 from training.export import export
 from training.trainer import Point, Settings, shape, stage_at, train
-from training.words import chat as words
 
 EVERY = 20
 """Steps of which the mean loss is told."""
@@ -45,7 +45,7 @@ def main() -> None:
             sys.stderr.write(f"step {point.step + 1} {stage} loss {loss:.3f} {point.seconds:.0f} s\n")
 
     try:
-        chat = words(given.out / "words")
+        chat = words.chat(given.out / "words")
         model, curve = train(chat, settings, given.out, report, given.until, fuse=given.fuse, start=given.start)
         export(model, shape(settings), given.out / "model")
         draw(curve, given.out / "curve.png")

@@ -165,8 +165,8 @@ def train(
     """Trains up to step `until` (default: the end) from the folder's checkpoint, if there is one.
 
     Writes `checkpoint.pt` and `curve.json` after every `every` steps and at the end. `start` is a model folder to begin
-    with instead of drawn weights. `fuse` compiles what stands
-    between the products: a tenth to a seventh faster on a CPU, after half a minute; needs a C++ compiler.
+    with instead of drawn weights. `fuse` compiles what stands between the products: a tenth to a seventh faster on a
+    CPU, after half a minute; needs a C++ compiler.
 
     Raises:
         InvalidInput: the checkpoint is of other settings.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from engine.chat import Chat
+from training import words
 from training.abstract import CITED, COPYING, abstract
-from training.words import chat as words
 
 
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Chat:
-    return words(tmp_path_factory.mktemp("models"))
+    return words.chat(tmp_path_factory.mktemp("models"))
 
 
 def test_what_is_copied_stood_there_before(chat: Chat) -> None:

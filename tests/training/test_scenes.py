@@ -11,19 +11,18 @@ import pytest
 from agents import questions
 from agents.planning import drawn
 from engine.chat import Chat
-from training import phrases, sentences
+from training import phrases, sentences, words
 from training.days import quick
 from training.mixture import MARKED, marked, scene
 from training.rendering import before, rendered, said, tools_of
 from training.vocabulary import Split, Vocabulary, split_of
-from training.words import chat as words
 
 SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Chat:
-    return words(tmp_path_factory.mktemp("models"))
+    return words.chat(tmp_path_factory.mktemp("models"))
 
 
 def test_the_same_seed_gives_the_same_scene_and_another_gives_another() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from engine.chat import Chat
 from engine.errors import InvalidInput
-from training.words import chat as words
+from training import words
 
 torch = pytest.importorskip("torch")
 
@@ -30,9 +30,18 @@ def ignore(_: Point) -> None:
     pass
 
 
+def blunt(model: Any) -> Any:
+    """With small drawn matrices: of two sharp matches that are nearly a tie, a rounding decides."""
+    torch.manual_seed(1)
+    for one in model.parameters():
+        if one.dim() == 2:
+            torch.nn.init.normal_(one, std=0.02)
+    return model
+
+
 @pytest.fixture
 def chat(tmp_path: Path) -> Chat:
-    return words(tmp_path / "start")
+    return words.chat(tmp_path / "start")
 
 
 def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> None:
@@ -52,14 +61,14 @@ def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> Non
 
 
 def test_a_scene_is_read_without_those_beside_it(chat: Chat) -> None:
-    model = cast(Any, fresh(SHORT).eval())
+    model = cast(Any, blunt(fresh(SHORT)).eval())
     made = batch(chat, 2_000, 700, 1, 0)
     with torch.no_grad():
         together = model.model(input_ids=torch.from_numpy(made.ids)[None], parts=made.parts).last_hidden_state[0]
         at = 0
         for size in made.parts:
             alone = model.model(input_ids=torch.from_numpy(made.ids[at : at + size])[None]).last_hidden_state[0]
-            torch.testing.assert_close(together[at : at + size], alone, atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(together[at : at + size], alone, atol=2e-4, rtol=1e-3)
             at += size
     assert len(made.parts) > 1
 
@@ -128,7 +137,7 @@ def test_mlx_lm_loads_the_export_to_the_same_logits(chat: Chat, tmp_path: Path) 
     import mlx.core as mx
     from mlx_lm import load
 
-    model, _ = train(chat, replace(SHORT, steps=2), tmp_path / "run", ignore)
+    model = blunt(fresh(SHORT))
     export(model, shape(SHORT), tmp_path / "model")
     ids = batch(chat, 800, 800, 9, 0).ids[None]
     # Both from the same rounded weights, so that only the arithmetic differs.
@@ -138,6 +147,5 @@ def test_mlx_lm_loads_the_export_to_the_same_logits(chat: Chat, tmp_path: Path) 
     loaded = cast(Any, load(str(tmp_path / "model"))[0])
     loaded.set_dtype(mx.float32)
     got = np.asarray(cast(Callable[[mx.array], mx.array], loaded)(mx.array(ids)))
-    # A sharp match that is nearly a tie may fall to either side by a rounding.
-    assert np.abs(got - wanted).mean() < 1e-2
+    assert np.abs(got - wanted).max() < 1e-3
     assert not json.loads((tmp_path / "model" / "soul.json").read_text(encoding="utf-8"))["trusted"]
