@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ T = TypeVar("T")
 ACQUIRE_WAIT_S = 30.0
 ACQUIRE_ATTEMPTS = 3
 """A crashing server may be met before it has noticed, while it recovers, and when it is back."""
+CONTENDED_ATTEMPTS = 4
+CONTENDED_WAIT_S = 0.1
+"""Two that wait for each other's rows may meet again at once, unless each waits for a time of its own."""
 LEAVE_WAIT_S = 10.0
 FOREVER = 2**31 - 1
 """Queries after which the pool would replace a connection; a fresh one's first query is slow (93 ms at p99)."""
@@ -143,7 +147,8 @@ class Database:
                 await self._release(connection)
 
     async def run(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """`work` in a transaction; once more after a lost connection, a serialization failure or a deadlock."""
+        """`work` in a transaction; once more after a lost connection, up to CONTENDED_ATTEMPTS times after a
+        serialization failure or a deadlock."""
 
         async def in_transaction(connection: asyncpg.Connection) -> T:
             transaction = connection.transaction()
@@ -171,15 +176,20 @@ class Database:
 
     async def _repeatable(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         with _explained(self._connector):
-            revivals = self._revivals
-            try:
-                return await self._attempt(work)
-            except Exception as error:
-                if faults.is_lost(error):
-                    await self._revive(revivals, error)
-                elif not faults.is_contended(error):
-                    raise
-            return await self._attempt(work)
+            attempts, revived = 0, False
+            while True:
+                revivals = self._revivals
+                attempts += 1
+                try:
+                    return await self._attempt(work)
+                except Exception as error:
+                    if faults.is_contended(error) and attempts < CONTENDED_ATTEMPTS:
+                        await anyio.sleep(random.uniform(0, CONTENDED_WAIT_S))
+                    elif faults.is_lost(error) and not revived:
+                        revived = True
+                        await self._revive(revivals, error)
+                    else:
+                        raise
 
     async def _attempt(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         connection = await self._acquire()

@@ -9,7 +9,7 @@ from training.facts import Fact, alike, fact, near, plainly, question
 from training.scenes import Line, Right, Scene
 from training.vocabulary import Vocabulary
 
-MISSING = 0.15
+MISSING = 0.25
 """Share of the questions that a list, or many memories, may not answer."""
 
 

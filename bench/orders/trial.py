@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import sys
@@ -81,14 +82,19 @@ def fire(
     module: str = "bench.orders.worker",
     least_s: float = 2.0,
     most_s: float = 6.0,
+    most_kills: float = math.inf,
 ) -> int:
-    """Runs workers, each killed (-9) after a random time, until one comes to the end by itself; the number of kills."""
+    """Runs workers, each killed (-9) after a random time, until one comes to the end by itself; the number of kills.
+
+    After `most_kills` of them the next worker is left alone.
+    """
     dice, kills = random.Random(seed), 0
     while True:
         worker = [sys.executable, "-m", module, str(home), url, str(number), str(dice.random())[2:8]]
         with (home / "worker.log").open("a") as output, subprocess.Popen(worker, stdout=output, stderr=output) as one:
+            patience = dice.uniform(least_s, most_s) * (1 + kills / 20)
             try:
-                if one.wait(timeout=dice.uniform(least_s, most_s) * (1 + kills / 20)) != 0:
+                if one.wait(timeout=patience if kills < most_kills else None) != 0:
                     raise RuntimeError((home / "worker.log").read_text()[-4_000:])
                 return kills
             except subprocess.TimeoutExpired:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from engine.errors import InvalidInput, SoulError, StorageFull, Unavailable
-from memory.database import Database, DatabaseConfig
+from memory.database import CONTENDED_ATTEMPTS, Database, DatabaseConfig
 from tests.memory.servers import fill, small_disk
 
 pytestmark = pytest.mark.anyio
@@ -183,7 +183,7 @@ async def test_a_transaction_that_always_loses_says_so(words: Database) -> None:
 
     with pytest.raises(Unavailable, match="Another process works on the same rows"):
         await words.run(lose)
-    assert len(attempts) == 2
+    assert len(attempts) == CONTENDED_ATTEMPTS
 
 
 # -- lost connections
