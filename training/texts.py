@@ -13,18 +13,19 @@ from pathlib import Path
 
 from engine.seedling.prose import ADJECTIVES, NOUNS, prose
 from engine.seedling.template import CHAT_TEMPLATE
-from engine.seedling.tokenizer_maker import make, project_texts
 from training.mixture import scene
 from training.rendering import said
 from training.scenes import functions
+from training.tokenizer_maker import make, project_texts
 from training.vocabulary import FIELDS, GLUE, TOPICS
 from training.words import PLACE
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ("README.md", "docs", "engine", "memory", "agents", "tools", "server")
 
-VALUES = {*TOPICS, "red", "green", "blue", "white", "black"}
-"""Common words that are often what somebody asks for, or a part of it."""
+VALUES = {*TOPICS, "red", "green", "blue", "white", "black", "unknown"}
+"""Common words that are often what somebody asks for, or a part of it, or said in its place: so both are decided at the
+same place, behind the same blank."""
 COMMON = {*GLUE, *NOUNS, *ADJECTIVES, *(word for words in FIELDS.values() for word in words)} - VALUES
 """Words that are hardly ever a value, nor a part of one: a blank before them belongs to them."""
 

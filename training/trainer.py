@@ -39,15 +39,15 @@ class Settings:
     """What a run is made of. A checkpoint goes on only under the same, but for `steps`: a longer run is the same run
     until its rate begins to fall."""
 
-    steps: int = 2_500
+    steps: int = 6_000
     tokens: int = 4_096
     """Tokens of a step."""
     stages: tuple[tuple[int, StageName], ...] = (
-        (50, "repeats"), (200, "ids-1"), (350, "ids-2"), (550, "ids-3"), (700, "words"), (800, "lists-2"),
-        (950, "lists-3"), (1_150, "cited"), (1_550, "bare"),
+        (50, "repeats"), (400, "ids-1"), (700, "ids-2"), (1_000, "ids-3"), (1_900, "asked"), (2_000, "lists-2"),
+        (2_150, "lists-3"), (2_350, "cited"), (2_700, "bare"),
     )  # fmt: skip
     """(up to this step, what is taught): days after that (`training.mixture`)."""
-    lengths: tuple[tuple[int, int], ...] = ((2_000, 1_024), (2_450, 2_048))
+    lengths: tuple[tuple[int, int], ...] = ((4_000, 1_024), (5_300, 2_048))
     """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
     rate: float = 2e-3
     warmup: int = 50

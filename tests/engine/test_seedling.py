@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from engine.budget import tensors
-from engine.engine import Engine
+from engine.engine import Engine, EngineConfig
 from engine.errors import Unavailable
 from engine.fingerprint import content_hash
-from engine.seedling import weights
-from engine.seedling.prose import prose
-from engine.seedling.template import CHAT_TEMPLATE, CONTROL
-from engine.seedling.tokenizer_maker import make
 from engine.seedling.weights import NAME, NOTICE, WEIGHTS_HASH, seedling
+
+
+@pytest.fixture(scope="module")
+def seedling_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return seedling(tmp_path_factory.mktemp("models"))
 
 
 def test_its_weights_have_the_bits_that_the_code_names(seedling_folder: Path) -> None:
@@ -61,29 +61,13 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_it_says_that_its_words_mean_nothing(engine: Engine) -> None:
-    assert engine.info.name == NAME
-    assert not engine.info.trained
-    assert engine.info.notice == NOTICE
-    assert "untrained" in NOTICE
-    assert engine.info.context_tokens == 8192
-
-
-def test_the_tokenizer_s_maker_gives_the_same_bytes_for_the_same_texts() -> None:
-    texts = [*prose(12_000), CHAT_TEMPLATE, Path(weights.__file__).read_text(encoding="utf-8")]
-    # Digits are never merged, so that many tokens take many words.
-    letters = str.maketrans("0123456789", "abcdefghij")
-    many = [*texts, *(f"{place * 7919 % 1_000_003}".translate(letters) for place in range(20_000))]
-    first = make(many, ["the", "of"])
-    assert first == make(many, ["of", "the"])
-    added = json.loads(first)["added_tokens"]
-    assert [token["content"] for token in added] == list(CONTROL)
-    assert [token["id"] for token in added] == list(range(len(CONTROL)))
-
-
-def test_too_few_texts_for_a_vocabulary_are_refused() -> None:
-    with pytest.raises(ValueError, match="give more of them"):
-        make(["too little"], ["the"])
+async def test_it_says_that_its_words_mean_nothing(tmp_path: Path) -> None:
+    async with Engine.open(EngineConfig(tmp_path, model="seedling")) as engine:
+        assert engine.info.name == NAME
+        assert not engine.info.trained
+        assert engine.info.notice == NOTICE
+        assert "untrained" in NOTICE
+        assert engine.info.context_tokens == 8192
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")

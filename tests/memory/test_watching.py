@@ -95,7 +95,7 @@ async def test_a_folder_that_goes_and_comes_back_is_taken_up_again(memory: Memor
     shutil.move(folder, away)
 
     async def told() -> bool:
-        return "nothing at" in memory.watching.state["texts"]
+        return "nothing at" in memory.watching.state.get("texts", "")
 
     await until(told)
     assert await found(memory, "quince")()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from engine.chat import Chat
@@ -25,8 +27,8 @@ def test_what_is_copied_stood_there_before(chat: Chat) -> None:
 
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
-    the, of, be, end, unknown = (chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown"))
-    before = missing = 0
+    the, of, be, end, unknown, mark = (chat.encode(word)[0] for word in ("The", " of", " is", ".", "unknown", "?"))
+    before = missing = asked = 0
     for place in range(40):
         ids, learned = (made := abstract(chat, level, str(place))).ids, made.learned
         starts = [at for at in range(1, len(ids)) if learned[at] and not learned[at - 1]]
@@ -37,7 +39,9 @@ def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
             assert ids[at - 1] == be
             key = ids[max(place for place in range(at) if ids[place] == the) : at - 1]
             field, subject = key[1 : key.index(of)], key[key.index(of) + 1 :]
-            lines = _split(ids[: at - len(key) - 1], end)
+            lines = _split(ids[: at - len(key) - 1], (end, *chat.stop_ids))
+            asked += any(mark in line for line in lines)
+            lines = [line for line in lines if mark not in line]
             if value == (unknown,):
                 missing += 1
                 both = [line for line in lines if _at(line, field) >= 0 and _at(line, subject) >= 0]
@@ -48,6 +52,7 @@ def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
             before += _at(told[0], value) < _at(told[0], subject)
     assert before > 20
     assert missing > 20
+    assert asked > 20
 
 
 def test_what_is_cited_stands_before_its_fact(chat: Chat) -> None:
@@ -70,11 +75,11 @@ def test_what_is_cited_stands_before_its_fact(chat: Chat) -> None:
     assert alike > 20
 
 
-def _split(ids: tuple[int, ...], end: int) -> list[tuple[int, ...]]:
+def _split(ids: tuple[int, ...], ends: Collection[int]) -> list[tuple[int, ...]]:
     lines: list[tuple[int, ...]] = [()]
     for one in ids:
         lines[-1] += (one,)
-        if one == end:
+        if one in ends:
             lines.append(())
     return lines
 
