@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from engine.seedling.weights import CONFIG, TOKENIZER_CONFIG, draw, tokenizer_bytes
+from engine.seedling.weights import CONFIG, describe, draw, tokenizer_bytes
 from evolution import tensors
 
 TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -19,11 +18,7 @@ NOTICE = "These words come from an untrained model: they mean nothing."
 def drawn(folder: Path, dtype: str = "F32", **notes: Any) -> Path:
     """The model as a folder, in a dtype of choice; `notes` go into its soul.json."""
     folder.mkdir(parents=True)
-    config = {**CONFIG, "torch_dtype": TYPES[dtype]}
-    own = {"name": folder.name, **notes}
-    for name, value in (("config.json", config), ("tokenizer_config.json", TOKENIZER_CONFIG), ("soul.json", own)):
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
-    (folder / "tokenizer.json").write_bytes(tokenizer_bytes())
+    describe(folder, {**CONFIG, "torch_dtype": TYPES[dtype]}, {"name": folder.name, **notes}, tokenizer_bytes())
     arrays = draw()
     layout = {name: (dtype, tuple(array.shape)) for name, array in arrays.items()}
     tensors.write(folder / "model.safetensors", layout, (tensors.encoded(array, dtype) for array in arrays.values()))

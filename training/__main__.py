@@ -18,11 +18,11 @@ EVERY = 20
 """Steps of which the mean loss is told."""
 
 
-def _stage(words: str) -> tuple[int, StageName]:
+def _stage(text: str) -> tuple[int, StageName]:
     """`ids-2:350` as a stage of `Settings`."""
-    name, _, step = words.partition(":")
+    name, _, step = text.partition(":")
     if name not in STAGES or not step.isdecimal():
-        raise argparse.ArgumentTypeError(f"{words!r} is not NAME:STEP; names are {', '.join(STAGES)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME:STEP; names are {', '.join(STAGES)}")
     return int(step), name
 
 

@@ -86,10 +86,11 @@ async def _ask(engine: Engine, name: str, kind: str, met: Met, limit: anyio.Capa
             met[kind].append(judgement.choice == one.right.value)
             return
         said = await _said(engine, name, ids)
-        calls = engine.chat.parse(said, tools_of(one)).calls
-        if one.right.back and [call.name for call in calls] == ["recall"]:
-            call = Line("assistant", "", call=(calls[0].name, calls[0].arguments))
-            said = await _said(engine, name, before(engine.chat, one, [*one.lines[:-1], call, one.right.back]))
+        if one.right.back:
+            calls = engine.chat.parse(said, tools_of(one)).calls
+            if [call.name for call in calls] == ["recall"]:
+                call = Line("assistant", "", call=(calls[0].name, calls[0].arguments))
+                said = await _said(engine, name, before(engine.chat, one, [*one.lines[:-1], call, one.right.back]))
         held(engine, one, said, met)
 
 

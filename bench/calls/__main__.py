@@ -3,9 +3,8 @@
     python -m bench.calls [--calls 10000] [--free 300] [--tokens 56] [--at-once 24] [--seed 0]
 
 The model has random weights (`tests.drawn`) and speaks at temperature 1.2, the tools are the seven real ones with
-their own schemas. Every
-call is drawn by the engine, then read by `Chat.parse` and checked by `jsonschema`. Writes bench/results/calls.json and
-calls.png.
+their own schemas. Every call is drawn by the engine, then read by `Chat.parse` and checked by `jsonschema`. Writes
+bench/results/calls.json and calls.png.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 VERSION = 1
 NAME = f"seedling-{VERSION}"
 NOTICE = "These words come from the seedling, an untrained stand-in for a model: they mean nothing."
+NOTES: dict[str, Any] = {"name": NAME, "trained": False, "notice": NOTICE}
 SEED = 20_240_601
 VOCABULARY = 4096
 HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, INTERMEDIATE, CONTEXT = 256, 6, 4, 2, 64, 576, 8192
@@ -98,11 +100,16 @@ def write(folder: Path) -> None:
     """Writes config, tokenizer, weights and the note that says what this is into an existing folder."""
     from safetensors.numpy import save_file
 
-    _dump(folder / "config.json", CONFIG)
-    _dump(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
-    (folder / "tokenizer.json").write_bytes(tokenizer_bytes())
+    describe(folder, CONFIG, NOTES, tokenizer_bytes())
     save_file(draw(), str(folder / "model.safetensors"), metadata={"format": "mlx"})
-    _dump(folder / "soul.json", {"name": NAME, "trained": False, "notice": NOTICE})
+
+
+def describe(folder: Path, config: Mapping[str, Any], notes: Mapping[str, Any], tokenizer: bytes) -> None:
+    """Writes all of a model folder but its weights: config, tokenizer with the chat template, and soul.json."""
+    _dump(folder / "config.json", config)
+    _dump(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
+    (folder / "tokenizer.json").write_bytes(tokenizer)
+    _dump(folder / "soul.json", notes)
 
 
 def draw() -> dict[str, NDArray[np.float32]]:
@@ -150,7 +157,7 @@ def _whole(folder: Path) -> bool:
     try:
         notes = json.loads((folder / "soul.json").read_text(encoding="utf-8"))
         return (
-            notes == {"name": NAME, "trained": False, "notice": NOTICE}
+            notes == NOTES
             and json.loads((folder / "config.json").read_text(encoding="utf-8")) == CONFIG
             and json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")) == TOKENIZER_CONFIG
             and (folder / "tokenizer.json").read_bytes() == tokenizer_bytes()

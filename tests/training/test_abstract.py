@@ -44,8 +44,7 @@ def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
             lines = [line for line in lines if mark not in line]
             if value == (unknown,):
                 missing += 1
-                both = [line for line in lines if _at(line, field) >= 0 and _at(line, subject) >= 0]
-                assert not both or _at(subject, field) >= 0
+                assert not any(_both(line, field, subject) for line in lines)
                 continue
             told = [line for line in lines if all(_at(line, part) >= 0 for part in (field, subject, value))]
             assert told, "the fact is not told"
@@ -86,3 +85,9 @@ def _split(ids: tuple[int, ...], ends: Collection[int]) -> list[tuple[int, ...]]
 
 def _at(line: tuple[int, ...], part: tuple[int, ...]) -> int:
     return next((at for at in range(len(line)) if line[at : at + len(part)] == part), -1)
+
+
+def _both(line: tuple[int, ...], field: tuple[int, ...], subject: tuple[int, ...]) -> bool:
+    """Whether a line holds both, the field beside the subject and not by chance within it."""
+    at = _at(line, subject)
+    return at >= 0 and max(_at(line[:at], field), _at(line[at + len(subject) :], field)) >= 0
