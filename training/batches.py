@@ -22,7 +22,7 @@ from training.vocabulary import Split
 IGNORED = -100
 """The target of a place that is not learned; torch's cross entropy leaves it out."""
 CHARACTERS = 1.6
-"""Most characters of a day per token of its room; scenes have about 2.1 characters a token and an opening."""
+"""Most characters of a day per token of its room; scenes have about 2.6 characters a token and an opening."""
 TRIES = 4
 
 

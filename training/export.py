@@ -7,11 +7,10 @@ Knows files; does not judge what it writes: the folder is marked as a stand-in, 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.words import write
+from engine.seedling.weights import describe
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -24,12 +23,10 @@ def export(model: LlamaForCausalLM, config: dict[str, Any], folder: Path) -> Non
     import torch
     from safetensors.torch import save_file
 
-    write(folder, config)
+    describe(folder, config, {"name": folder.name, "trained": True, "trusted": False, "notice": NOTICE})
     tensors = {
         name: value.detach().to("cpu", torch.float16).contiguous()
         for name, value in model.state_dict().items()
         if name != "lm_head.weight"
     }
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "mlx"})
-    notes = {"name": folder.name, "trained": True, "trusted": False, "notice": NOTICE}
-    (folder / "soul.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")

@@ -2,7 +2,8 @@
 
     python -m bench.calls [--calls 10000] [--free 300] [--tokens 56] [--at-once 24] [--seed 0]
 
-The model is the untrained seedling at temperature 1.2, the tools are the seven real ones with their own schemas. Every
+The model has random weights (`tests.drawn`) and speaks at temperature 1.2, the tools are the seven real ones with
+their own schemas. Every
 call is drawn by the engine, then read by `Chat.parse` and checked by `jsonschema`. Writes bench/results/calls.json and
 calls.png.
 """
@@ -26,7 +27,7 @@ from engine.engine import Engine, EngineConfig
 from engine.events import Finished
 from engine.grammar import CallGrammar
 from engine.sampling import Sampling
-from engine.seedling.weights import seedling
+from tests.drawn import untrained
 from tools.house import House
 from tools.registry import TOOLSETS
 
@@ -62,7 +63,7 @@ def _tools(home: Path) -> list[dict[str, Any]]:
 async def _measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="soul-bench-") as folder:
         home = Path(folder)
-        config = EngineConfig(home, model=str(seedling(home / "models")), hot_contexts=options.at_once)
+        config = EngineConfig(home, model=str(untrained(home / "models")), hot_contexts=options.at_once)
         async with Engine.open(config) as engine:
             tools = _tools(home)
             grammar = engine.chat.call_grammar(tools, required=True)

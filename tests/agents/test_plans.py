@@ -19,10 +19,10 @@ from agents.plans import Plan, Step
 from agents.roster import parse
 from agents.rules import Rules, decide
 from engine.errors import Conflict, InvalidInput, NotFound
-from engine.seedling.weights import seedling
 from memory.database import Database
 from tests.agents.plans import RECALL, WRITE, document
 from tests.agents.workers import roster, worker
+from tests.drawn import untrained
 from tests.houses import open_house, text
 from tests.models import parrot
 from tools.house import House
@@ -191,7 +191,7 @@ async def test_what_a_step_found_out_can_make_the_next_one_private(home: Path, d
 
 
 async def test_an_untrained_models_plan_waits_for_a_person_who_may_correct_it(home: Path, database: Database) -> None:
-    model = seedling(home / "models")
+    model = untrained(home / "models")
     async with open_house(home, database, model) as house:
         said = await draw(house)
         plan, steps = await the_plan(house)

@@ -19,9 +19,9 @@ from mcp import Client
 from engine.compute import ComputeThread
 from engine.engine import Engine, EngineConfig
 from engine.runs import Generation, _Prefilling  # pyright: ignore[reportPrivateUsage]
-from engine.seedling.weights import seedling
 from memory.database import Database
 from tests.agents.workers import roster, worker
+from tests.drawn import untrained
 from tests.houses import open_house, text
 from tests.models import parrot
 from tools.house import House, Part
@@ -65,7 +65,7 @@ async def test_nobody_waits_longer_than_one_chunk(
     home: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds = Rounds(monkeypatch)
-    model = seedling(home / "models")
+    model = untrained(home / "models")
     answers: list[str] = []
 
     @asynccontextmanager

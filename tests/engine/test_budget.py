@@ -116,9 +116,9 @@ def test_a_config_without_sizes_is_told(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_engine_refuses_a_model_before_loading_it(seedling_folder: Path, tmp_path: Path) -> None:
-    config = EngineConfig(tmp_path, model=str(seedling_folder), memory_bytes=2 * GB + 10**8)
-    with pytest.raises(OverBudget, match=r"seedling-1 needs 0\.2 GB"):
+async def test_the_engine_refuses_a_model_before_loading_it(drawn_folder: Path, tmp_path: Path) -> None:
+    config = EngineConfig(tmp_path, model=str(drawn_folder), memory_bytes=2 * GB + 10**8)
+    with pytest.raises(OverBudget, match=r"drawn needs 0\.2 GB"):
         async with Engine.open(config):
             raise AssertionError("it was loaded")
 

@@ -207,13 +207,13 @@ def write_family(folder: Path, family: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def chat_of(tmp_path_factory: pytest.TempPathFactory, seedling_folder: Path) -> Make:
+def chat_of(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path) -> Make:
     chats: dict[str, Chat] = {}
 
     def make(family: str) -> Chat:
         if family not in chats:
             home = tmp_path_factory.mktemp(family)
-            folder = seedling_folder if family == "seedling" else write_family(home / "model", family)
+            folder = drawn_folder if family == "seedling" else write_family(home / "model", family)
             chats[family] = Chat(load_tokenizer(folder), family)
         return chats[family]
 

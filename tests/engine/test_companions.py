@@ -40,21 +40,21 @@ def noisy(model: Path, folder: Path, seed: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sibling_folder(seedling_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return noisy(seedling_folder, tmp_path_factory.mktemp("sibling") / "sibling", 1)
+def sibling_folder(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return noisy(drawn_folder, tmp_path_factory.mktemp("sibling") / "sibling", 1)
 
 
 async def test_two_models_answer_interleaved_each_as_if_it_were_alone(
-    tmp_path: Path, seedling_folder: Path, sibling_folder: Path
+    tmp_path: Path, drawn_folder: Path, sibling_folder: Path
 ) -> None:
     alone: dict[str, tuple[int, ...]] = {}
-    for name, folder in (("seedling", seedling_folder), ("sibling", sibling_folder)):
+    for name, folder in (("seedling", drawn_folder), ("sibling", sibling_folder)):
         async with opened(tmp_path / "alone", folder) as engine:
             alone[name] = (await say(engine, name, prompt(1, 300), 24)).ids
     assert alone["seedling"] != alone["sibling"]
     said: list[str] = []
     together: dict[str, tuple[int, ...]] = {}
-    async with opened(tmp_path / "both", seedling_folder) as first:
+    async with opened(tmp_path / "both", drawn_folder) as first:
         other = await first.companions.get(Wish(str(sibling_folder)))
         assert other is await first.companions.get(Wish("sibling")), "found by its name, loaded once"
 
@@ -74,7 +74,7 @@ async def test_two_models_answer_interleaved_each_as_if_it_were_alone(
     turns = sum(one != following for one, following in pairwise(said))
     assert turns > 30, "token by token, and not one after the other"
 
-    async with opened(tmp_path / "both", seedling_folder) as first:
+    async with opened(tmp_path / "both", drawn_folder) as first:
         other = await first.companions.get(Wish(str(sibling_folder)))
         for engine, name in ((first, "seedling"), (other, "sibling")):
             again = await say(engine, name, [7])
@@ -83,8 +83,8 @@ async def test_two_models_answer_interleaved_each_as_if_it_were_alone(
         assert not other.exists("seedling")
 
 
-async def test_two_forms_of_cache_share_the_weights(tmp_path: Path, seedling_folder: Path) -> None:
-    async with opened(tmp_path, seedling_folder) as first:
+async def test_two_forms_of_cache_share_the_weights(tmp_path: Path, drawn_folder: Path) -> None:
+    async with opened(tmp_path, drawn_folder) as first:
         exact = await first.companions.get(Wish(kv_format="exact"))
         assert [one.status().kv_form for one in (first, exact)] == ["k8v4-g64", "exact"]
         assert exact is not first
@@ -97,12 +97,12 @@ async def test_two_forms_of_cache_share_the_weights(tmp_path: Path, seedling_fol
 
 
 async def test_the_third_model_makes_the_idle_one_leave_and_is_refused_while_it_is_held(
-    tmp_path: Path, seedling_folder: Path, sibling_folder: Path
+    tmp_path: Path, drawn_folder: Path, sibling_folder: Path
 ) -> None:
-    third = noisy(seedling_folder, tmp_path / "third", 2)
-    budget = Budget.of(seedling_folder, 10**10, float32=True)
+    third = noisy(drawn_folder, tmp_path / "third", 2)
+    budget = Budget.of(drawn_folder, 10**10, float32=True)
     memory = OS + budget.weight_bytes + budget.needed(2048, "k8v4") + 1_000_000
-    async with opened(tmp_path, seedling_folder, memory_bytes=memory) as first:
+    async with opened(tmp_path, drawn_folder, memory_bytes=memory) as first:
         other = await first.companions.get(Wish(str(sibling_folder)))
         before = (await say(other, "a", prompt(3, 300))).ids
         network = weakref.ref(other._model.network)  # pyright: ignore[reportPrivateUsage]
@@ -122,18 +122,18 @@ async def test_the_third_model_makes_the_idle_one_leave_and_is_refused_while_it_
 
 
 async def test_a_model_that_can_never_fit_beside_the_first_is_refused_with_the_figures(
-    tmp_path: Path, seedling_folder: Path, sibling_folder: Path
+    tmp_path: Path, drawn_folder: Path, sibling_folder: Path
 ) -> None:
-    memory = OS + Budget.of(seedling_folder, 10**10, float32=True).needed(2048, "k8v4") + 1_000_000
-    async with opened(tmp_path, seedling_folder, memory_bytes=memory) as first:
+    memory = OS + Budget.of(drawn_folder, 10**10, float32=True).needed(2048, "k8v4") + 1_000_000
+    async with opened(tmp_path, drawn_folder, memory_bytes=memory) as first:
         with pytest.raises(OverBudget, match=r"sibling needs .* are usable, of which .* for good.*leave `model` out"):
             await first.companions.get(Wish(str(sibling_folder)))
 
 
 async def test_idle_caches_of_one_model_make_room_for_another(
-    tmp_path: Path, seedling_folder: Path, sibling_folder: Path
+    tmp_path: Path, drawn_folder: Path, sibling_folder: Path
 ) -> None:
-    async with opened(tmp_path, seedling_folder, kv_format="exact", context_tokens=2048) as first:
+    async with opened(tmp_path, drawn_folder, kv_format="exact", context_tokens=2048) as first:
         other = await first.companions.get(Wish(str(sibling_folder)))
         await say(first, "old", prompt(4, 600))
         # 6,144 bytes per token: room for the weights and some 1,000 tokens.

@@ -34,9 +34,9 @@ async def fresh(engine: Engine, context: str, ids: Sequence[int], count: int = 1
     return (await say(engine, context, ids, Sampling(max_tokens=count))).ids
 
 
-async def test_greedy_tokens_are_those_of_mlx_lm(engine: Engine, seedling_folder: Path) -> None:
+async def test_greedy_tokens_are_those_of_mlx_lm(engine: Engine, drawn_folder: Path) -> None:
     drawn = await fresh(engine, "a", PROMPT, 40)
-    assert list(drawn) == greedy(seedling_folder, PROMPT, 40)
+    assert list(drawn) == greedy(drawn_folder, PROMPT, 40)
 
 
 async def test_events_tell_of_prefill_then_tokens_then_the_end(engine: Engine) -> None:
@@ -237,12 +237,12 @@ async def test_a_context_fully_computed_can_be_answered_to_without_new_ids(engin
     assert (await say(engine, "a", [])).ids == await fresh(engine, "b", PROMPT[:40])
 
 
-async def test_a_full_context_ends_the_reply(seedling_folder: Path, tmp_path: Path) -> None:
-    async with Engine.open(EngineConfig(tmp_path, model=str(seedling_folder), context_tokens=90)) as engine:
+async def test_a_full_context_ends_the_reply(drawn_folder: Path, tmp_path: Path) -> None:
+    async with Engine.open(EngineConfig(tmp_path, model=str(drawn_folder), context_tokens=90)) as engine:
         await engine.start("a", [])
         end = await say(engine, "a", PROMPT, Sampling(max_tokens=50))
         assert (end.reason, len(end.ids)) == ("length", 10)
-        with pytest.raises(OverBudget, match=r"91 tokens; seedling-1 has room for 90"):
+        with pytest.raises(OverBudget, match=r"91 tokens; drawn has room for 90"):
             await say(engine, "a", [])
 
 
@@ -259,7 +259,7 @@ async def test_what_does_not_exist_is_busy_or_wrong_is_named(engine: Engine) -> 
     await engine.start("a", [])
     with pytest.raises(InvalidInput, match="is empty"):
         await say(engine, "a", [])
-    with pytest.raises(InvalidInput, match="vocabulary of seedling-1 ends at 4095"):
+    with pytest.raises(InvalidInput, match="vocabulary of drawn ends at 4095"):
         await say(engine, "a", [4096])
     async with aclosing(engine.generate("a", PROMPT, LONG)) as events:
         await anext(events)
@@ -273,11 +273,11 @@ async def test_what_does_not_exist_is_busy_or_wrong_is_named(engine: Engine) -> 
     assert not engine.exists("a")
 
 
-async def test_choose_weighs_options_as_one_pass_over_each_would(engine: Engine, seedling_folder: Path) -> None:
+async def test_choose_weighs_options_as_one_pass_over_each_would(engine: Engine, drawn_folder: Path) -> None:
     await engine.start("a", PROMPT)
     options = [[500], [501, 502, 503], [1200, 7]]
     chosen = await engine.choose("a", [9, 8, 7], options)
-    scores = [mean_logprob(seedling_folder, [*PROMPT, 9, 8, 7], option) for option in options]
+    scores = [mean_logprob(drawn_folder, [*PROMPT, 9, 8, 7], option) for option in options]
     expected = [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
     assert chosen == pytest.approx(expected, abs=1e-4)
     assert sum(chosen) == pytest.approx(1)
@@ -304,7 +304,7 @@ async def test_a_step_that_fails_is_told_in_words_and_the_context_recovers(engin
     assert (await say(engine, "a", [8])).ids == await fresh(engine, "b", [*PROMPT, *drawn, 7, 8])
 
 
-async def test_closing_the_engine_in_mid_answer_says_so(seedling_folder: Path, tmp_path: Path) -> None:
+async def test_closing_the_engine_in_mid_answer_says_so(drawn_folder: Path, tmp_path: Path) -> None:
     started = anyio.Event()
     failure: list[Exception] = []
 
@@ -317,7 +317,7 @@ async def test_closing_the_engine_in_mid_answer_says_so(seedling_folder: Path, t
         except Unavailable as error:
             failure.append(error)
 
-    config = EngineConfig(tmp_path, model=str(seedling_folder))
+    config = EngineConfig(tmp_path, model=str(drawn_folder))
     async with anyio.create_task_group() as tasks, Engine.open(config) as engine:
         tasks.start_soon(ask, engine)
         await started.wait()
@@ -326,10 +326,10 @@ async def test_closing_the_engine_in_mid_answer_says_so(seedling_folder: Path, t
         await say(engine, "a", [1])
 
 
-async def test_caches_of_idle_contexts_make_room_and_come_back(seedling_folder: Path, tmp_path: Path) -> None:
+async def test_caches_of_idle_contexts_make_room_and_come_back(drawn_folder: Path, tmp_path: Path) -> None:
     # 6 layers, 2 heads of 64, float32: 6,144 bytes per token; room for the weights and about 1,000 tokens.
     memory = 2 * 10**9 + 23_740_000 + 6_300_000
-    config = EngineConfig(tmp_path, model=str(seedling_folder), memory_bytes=memory + 220_000_000, kv_format="exact")
+    config = EngineConfig(tmp_path, model=str(drawn_folder), memory_bytes=memory + 220_000_000, kv_format="exact")
     async with Engine.open(config) as engine:
         engine._admission.memory_bytes = memory  # pyright: ignore[reportPrivateUsage]
         await engine.start("old", [])

@@ -148,11 +148,11 @@ async def test_a_mark_of_several_tokens_is_noticed_also_when_a_token_reaches_bey
 
 
 @pytest.mark.anyio
-async def test_a_model_with_another_form_of_calls_stays_free(engine: Engine, seedling_folder: Path) -> None:
+async def test_a_model_with_another_form_of_calls_stays_free(engine: Engine, drawn_folder: Path) -> None:
     from mlx_lm.tool_parsers import mistral
     from mlx_lm.utils import load_tokenizer
 
-    tokenizer = load_tokenizer(seedling_folder)
+    tokenizer = load_tokenizer(drawn_folder)
     tokenizer._tool_parser = mistral.parse_tool_call
     tokenizer._tool_call_start, tokenizer._tool_call_end = "[TOOL_CALLS]", ""
     assert Chat(tokenizer).call_grammar(TOOLS) is None

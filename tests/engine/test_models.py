@@ -116,33 +116,33 @@ def adapter_for(folder: Path, *, rows: int = 256, seed: int = 1) -> Path:
     return folder
 
 
-async def test_an_adapter_changes_words_and_fingerprint(seedling_folder: Path, tmp_path: Path) -> None:
+async def test_an_adapter_changes_words_and_fingerprint(drawn_folder: Path, tmp_path: Path) -> None:
     drawn: list[tuple[int, ...]] = []
     prints: set[str] = set()
     for adapter in (None, adapter_for(tmp_path / "adapter")):
-        async with Engine.open(EngineConfig(tmp_path, model=str(seedling_folder), adapter=adapter)) as engine:
+        async with Engine.open(EngineConfig(tmp_path, model=str(drawn_folder), adapter=adapter)) as engine:
             drawn.append(await fresh(engine, "a", PROMPT))
             prints.add(engine.info.fingerprint)
     assert drawn[0] != drawn[1]
     assert len(prints) == 2
 
 
-async def test_an_adapter_that_does_not_fit_is_named(seedling_folder: Path, tmp_path: Path) -> None:
+async def test_an_adapter_that_does_not_fit_is_named(drawn_folder: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    assert "does not fit" in await failure(seedling_folder, tmp_path, adapter=nowhere)
+    assert "does not fit" in await failure(drawn_folder, tmp_path, adapter=nowhere)
     wrong = adapter_for(tmp_path / "wrong", rows=128)
-    said = await failure(seedling_folder, tmp_path, adapter=wrong)
-    assert "does not fit seedling-1" in said
+    said = await failure(drawn_folder, tmp_path, adapter=wrong)
+    assert "does not fit drawn" in said
     assert "Unset `adapter`" in said
 
 
-async def test_half_precision_weights_are_computed_in_float32_on_a_cpu(seedling_folder: Path, tmp_path: Path) -> None:
+async def test_half_precision_weights_are_computed_in_float32_on_a_cpu(drawn_folder: Path, tmp_path: Path) -> None:
     from engine.backend import on_cpu
 
     if not on_cpu():
         pytest.skip("half precision is fast on this machine")
     folder = tmp_path / "half"
-    shutil.copytree(seedling_folder, folder)
+    shutil.copytree(drawn_folder, folder)
     from safetensors.numpy import load_file
 
     halves = {name: array.astype(np.float16) for name, array in load_file(str(folder / "model.safetensors")).items()}
@@ -174,7 +174,7 @@ def test_importing_the_engine_imports_nothing_heavy() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_engine_that_nobody_prepared_computes_with_the_fast_blas(seedling_folder: Path, tmp_path: Path) -> None:
+def test_an_engine_that_nobody_prepared_computes_with_the_fast_blas(drawn_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, anyio\n"
         "from pathlib import Path\n"
@@ -184,11 +184,11 @@ def test_an_engine_that_nobody_prepared_computes_with_the_fast_blas(seedling_fol
         "        print('computes with', engine.status().blas)\n"
         "anyio.run(main)\n"
     )
-    done = python(code, str(tmp_path), str(seedling_folder))
+    done = python(code, str(tmp_path), str(drawn_folder))
     assert f"computes with {preload().name}" in done.stdout, done.stderr
 
 
-def test_a_process_that_used_the_engine_ends_cleanly(seedling_folder: Path, tmp_path: Path) -> None:
+def test_a_process_that_used_the_engine_ends_cleanly(drawn_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, anyio\n"
         "from pathlib import Path\n"
@@ -202,6 +202,6 @@ def test_a_process_that_used_the_engine_ends_cleanly(seedling_folder: Path, tmp_
         "                pass\n"
         "anyio.run(main)\n"
     )
-    done = python(code, str(tmp_path), str(seedling_folder))
+    done = python(code, str(tmp_path), str(drawn_folder))
     assert done.returncode == 0, done.stderr
     assert "terminate called" not in done.stderr

@@ -19,10 +19,10 @@ PROMPT = tuple(range(100, 220))
 
 
 @pytest.fixture
-def sliding_folder(seedling_folder: Path, tmp_path: Path) -> Path:
+def sliding_folder(drawn_folder: Path, tmp_path: Path) -> Path:
     """The seedling's weights under a config in which two of three layers see 32 tokens back."""
     folder = tmp_path / "sliding"
-    shutil.copytree(seedling_folder, folder)
+    shutil.copytree(drawn_folder, folder)
     config = json.loads((folder / "config.json").read_text())
     config |= {"sliding_window": 32, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2}
     (folder / "config.json").write_text(json.dumps(config))

@@ -1,30 +1,15 @@
-"""Adapters and anchors for the tests of evolution: the seedling as the model, factors drawn from a fixed seed."""
+"""Adapters and anchors for the tests of evolution: factors drawn from a fixed seed."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from engine.seedling.weights import CONFIG, TOKENIZER_CONFIG, draw, tokenizer_bytes
 from evolution import tensors
 from evolution.adapter import Adapter, Pair
 from evolution.anchor import anchor_id
 from evolution.plastic import plastic_names
-
-
-def model(folder: Path, dtype: str = "F32") -> Path:
-    """The seedling's weights as a model folder in a dtype of choice."""
-    folder.mkdir(parents=True)
-    config = {**CONFIG, "torch_dtype": {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}[dtype]}
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG), encoding="utf-8")
-    (folder / "tokenizer.json").write_bytes(tokenizer_bytes())
-    arrays = draw()
-    layout = {name: (dtype, tuple(array.shape)) for name, array in arrays.items()}
-    tensors.write(folder / "model.safetensors", layout, (tensors.encoded(array, dtype) for array in arrays.values()))
-    return folder
 
 
 def adapter(name: str, base: Path, seed: int, *, rank: int = 8, size: float = 0.02, scale: float = 2.0) -> Adapter:

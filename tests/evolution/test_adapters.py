@@ -17,8 +17,9 @@ from evolution import peft, tensors
 from evolution.adapter import Adapter, Pair
 from evolution.joining import joined
 from evolution.tensors import Floats
+from tests.drawn import drawn
 from tests.engine.oracle import on_a_thread
-from tests.evolution.making import adapter, delta, model
+from tests.evolution.making import adapter, delta
 
 IDS = list(range(40, 104))
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="the extra `evolution`")
@@ -51,7 +52,7 @@ def logits(base: Path, folder: Path | None, *, bits: int | None = None, deltas: 
 
 
 def test_what_is_saved_is_what_mlx_lm_loads(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     one = adapter("week-1", base, 1)
     adapters.save(one, home / "adapters" / "week-1")
     served = logits(base, home / "adapters" / "week-1")
@@ -64,7 +65,7 @@ def test_what_is_saved_is_what_mlx_lm_loads(home: Path) -> None:
 
 
 def test_an_adapter_survives_the_way_to_peft_and_back(home: Path) -> None:
-    one = adapter("week-1", model(home / "base"), 1)
+    one = adapter("week-1", drawn(home / "base"), 1)
     peft.save(one, home / "out", "seedling")
     back = peft.load(home / "out", "back")
     assert (back.rank, back.scale) == (one.rank, one.scale)
@@ -73,7 +74,7 @@ def test_an_adapter_survives_the_way_to_peft_and_back(home: Path) -> None:
 
 
 def test_ranks_and_alphas_that_differ_between_modules_are_folded_exactly(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     wide, narrow = adapter("wide", base, 1, rank=8), adapter("narrow", base, 2, rank=4)
     mixed = Adapter("mixed", {**wide.pairs, **dict(list(narrow.pairs.items())[:3])}, 2.0, wide.manifest)
     peft.save(mixed, home / "peft")
@@ -97,7 +98,7 @@ def test_peft_itself_computes_what_mlx_lm_computes(home: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = model(home / "base")
+    base = drawn(home / "base")
     one = adapter("week-1", base, 1)
     peft.save(one, home / "out", str(base))
     network: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -113,7 +114,7 @@ def test_peft_itself_computes_what_mlx_lm_computes(home: Path) -> None:
 
 
 def test_joined_adapters_give_the_logits_of_the_weighted_sum(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     three = [adapter(f"week-{seed}", base, seed, rank=4 * seed) for seed in (1, 2, 3)]
     parts = {"week-1": 0.5, "week-2": 0.3, "week-3": -0.2}
     whole = joined("all", three, parts)
@@ -124,7 +125,7 @@ def test_joined_adapters_give_the_logits_of_the_weighted_sum(home: Path) -> None
 
 
 def test_a_delta_too_small_for_four_bits_still_works_unmerged_on_the_quantised_base(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     small = adapter("small", base, 1, size=1e-4)
     adapters.save(joined("all", [small]), home / "adapters" / "all")
     plain = logits(base, None)
@@ -140,13 +141,13 @@ def cosine(one: Floats, other: Floats) -> float:
 
 
 def test_adapters_of_two_anchors_are_not_joined(home: Path) -> None:
-    one, other = adapter("one", model(home / "a"), 1), adapter("other", model(home / "b", "BF16"), 1)
+    one, other = adapter("one", drawn(home / "a"), 1), adapter("other", drawn(home / "b", "BF16"), 1)
     with pytest.raises(Conflict, match="different anchors"):
         joined("both", [one, other])
 
 
 def test_a_nan_a_lone_half_a_dora_and_nothing_are_refused(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     one = adapter("week-1", base, 1)
     module, pair = next(iter(one.pairs.items()))
     broken = Adapter("broken", {**one.pairs, module: Pair(pair.a * np.float32(np.nan), pair.b)}, 2.0, one.manifest)
@@ -163,7 +164,7 @@ def test_a_nan_a_lone_half_a_dora_and_nothing_are_refused(home: Path) -> None:
 
 
 def test_a_kept_adapter_is_never_overwritten(home: Path) -> None:
-    one = adapter("week-1", model(home / "base"), 1)
+    one = adapter("week-1", drawn(home / "base"), 1)
     adapters.save(one, home / "adapters" / "week-1")
     with pytest.raises(Conflict, match="already"):
         adapters.save(one, home / "adapters" / "week-1")

@@ -29,7 +29,7 @@ def soul(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     """Runs a command on a home with two adapters of the seedling; (status, stdout, stderr)."""
     monkeypatch.setenv("SOUL_HOME", str(home))
     monkeypatch.setenv("SOUL_MODEL", "seedling")
-    base = seedling(home / "models")
+    base = seedling()
     for seed in (1, 2):
         adapters.save(adapter(f"week-{seed}", base, seed), home / "adapters" / f"week-{seed}")
 
@@ -96,7 +96,7 @@ async def test_the_next_start_serves_the_generation_in_force(soul: Any, home: Pa
         merged = engine.info.fingerprint
     soul("rollback")
     async with open_engine(Part[Any]("model"), settings) as engine:
-        assert engine.info.path == home / "models" / "seedling-1"
+        assert engine.info.path == seedling()
         assert engine.info.fingerprint != merged
 
 
@@ -155,5 +155,5 @@ def test_what_cannot_be_done_is_an_error_with_its_remedy(soul: Any, home: Path) 
     assert status == 1
     assert "Another evolution is under way" in said
     assert "no generation 7" in soul("promote", "7")[2]
-    assert "`models`" in soul("integrate", "--recipe", str(home / "models" / "seedling-1" / "config.json"))[2]
+    assert "`models`" in soul("integrate", "--recipe", str(seedling() / "config.json"))[2]
     assert "`soul adapter list`" in soul("integrate", "--adapters", "never")[2]

@@ -22,9 +22,10 @@ from evolution.integrate import integrate
 from evolution.samples import Sample, batch_of, order, read
 from evolution.tensors import Floats
 from evolution.ties import Ties
+from tests.drawn import drawn
 from tests.engine.oracle import on_a_thread
 from tests.evolution import making
-from tests.evolution.making import model, quiet
+from tests.evolution.making import quiet
 
 SOUL = str(Path(sys.executable).parent / "soul")
 QUICK = ("--targets", "all-linear", "--rank", "8", "--rate", "0.003", "--steps", "6", "--every", "2", "--json")
@@ -44,7 +45,7 @@ def chats(path: Path, lines: Sequence[tuple[str, str]]) -> Path:
 @pytest.fixture
 def dreaming(home: Path) -> Path:
     """A home whose golden log says the same of twenty things."""
-    model(home / "base")
+    drawn(home / "base")
     things = [f"thing {number}" for number in range(20)]
     chats(home / "golden" / "training_buffer.jsonl", [(f"Where is {one}?", "It is in the harbour.") for one in things])
     return home
@@ -127,7 +128,7 @@ def test_a_dream_whose_loss_is_no_number_keeps_nothing_and_says_so(dreaming: Pat
 
 
 def test_an_empty_a_poor_and_a_broken_buffer_are_refused_with_the_reason(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
 
     def reading(path: Path, longest: int = 256) -> Any:
         def work() -> Any:

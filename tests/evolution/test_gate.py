@@ -15,7 +15,8 @@ from evolution.gate import Limits, Verdict
 from evolution.generations import Generations
 from evolution.measuring import Measures
 from evolution.suspicion import signs, suspicions
-from tests.evolution.making import adapter, model
+from tests.drawn import drawn
+from tests.evolution.making import adapter
 from tests.evolution.test_dream import QUICK, chats, run, soul
 
 LOOSE = {"SOUL_GATE_PERPLEXITY": "1.5", "SOUL_GATE_KL": "1", "SOUL_GATE_CANARIES": "5", "SOUL_GATE_REFUSALS": "1"}
@@ -39,7 +40,7 @@ def harbour(home: Path, more: list[tuple[str, str]] | None = None) -> Path:
 
 @pytest.mark.timeout(300)
 def test_what_learned_passes_its_gate_and_only_then_is_promoted(home: Path) -> None:
-    model(home / "base")
+    drawn(home / "base")
     harbour(home)
     few(home)
     status, _, error = soul(home, *QUICK)
@@ -61,7 +62,7 @@ def test_what_learned_passes_its_gate_and_only_then_is_promoted(home: Path) -> N
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_generation_that_moves_too_far_is_refused_whatever_is_tried(home: Path) -> None:
-    model(home / "base")
+    drawn(home / "base")
     harbour(home)
     few(home)
     adapters.save(adapter("wild", home / "base", 3, size=20.0), home / "adapters" / "wild")
@@ -79,7 +80,7 @@ def test_a_generation_that_moves_too_far_is_refused_whatever_is_tried(home: Path
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["noise", "contradictions", "orders", "copies"])
 def test_a_spoilt_buffer_is_never_promoted_and_the_report_names_why(home: Path, kind: str) -> None:
-    model(home / "base")
+    drawn(home / "base")
     rng = random.Random(1)
     spoilt = {
         "noise": [(f"Say {n}", "".join(rng.choices("bcdfgh0123 xz", k=60))) for n in range(20)],

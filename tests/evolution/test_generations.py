@@ -17,7 +17,8 @@ from evolution.generations import CURRENT, Generations
 from evolution.integrate import integrate
 from evolution.lock import evolving
 from evolution.ties import Ties
-from tests.evolution.making import adapter, model, quiet
+from tests.drawn import drawn
+from tests.evolution.making import adapter, quiet
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def three(home: Path) -> Generations:
     """A home with three generations, of which none is in force."""
-    base = model(home / "base")
+    base = drawn(home / "base")
     for seed in (1, 2, 3):
         integrate(home, base, [adapter(f"week-{seed}", base, seed)], Ties(), report=quiet)
     return Generations(home)
@@ -103,7 +104,7 @@ def test_a_hundred_kills_leave_one_whole_generation(home: Path) -> None:
 
 def check_kills(home: Path, kills: int) -> None:
     """Kills a process that integrates and promotes in a loop, each time a little later in its work."""
-    model(home / "base")
+    drawn(home / "base")
     random_moments = random.Random(7)
     generations = Generations(home)
     in_force: set[int] = set()

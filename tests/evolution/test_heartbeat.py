@@ -14,7 +14,7 @@ import pytest
 from engine.errors import Conflict
 from evolution.generations import Generations
 from evolution.heartbeat import Conditions, Said, beat
-from tests.evolution.making import model
+from tests.drawn import drawn
 from tests.evolution.test_dream import QUICK, SOUL, chats, run
 from tests.evolution.test_gate import LOOSE, few, harbour
 
@@ -36,7 +36,7 @@ def test_it_does_not_begin_while_somebody_is_at_work_or_the_disk_is_nearly_full(
 
 
 def test_it_stops_at_the_first_step_that_fails_and_leaves_a_report(home: Path) -> None:
-    model(home / "base")
+    drawn(home / "base")
     status, out, _ = run(home, "evolve", "--now", **NIGHT)
     assert status == 1
     assert "Stopped at dream" in out
@@ -48,7 +48,7 @@ def test_it_stops_at_the_first_step_that_fails_and_leaves_a_report(home: Path) -
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_night_promotes_what_passed_and_the_next_finds_it_done(home: Path) -> None:
-    model(home / "base")
+    drawn(home / "base")
     harbour(home)
     few(home)
     status, out, error = run(home, "evolve", "--now", "--dream", DREAM, **NIGHT)
@@ -65,7 +65,7 @@ def test_a_night_promotes_what_passed_and_the_next_finds_it_done(home: Path) -> 
 def test_a_hundred_kills_leave_one_whole_generation_in_force_and_the_same_command_goes_on(home: Path) -> None:
     """Kills the cycle with all its steps at random moments of its work, then lets it end."""
     kills = int(os.environ.get("SOUL_TEST_KILLS", "100"))
-    model(home / "base")
+    drawn(home / "base")
     few(home)
     moments = random.Random(7)
     generations = Generations(home)

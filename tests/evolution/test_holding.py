@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from evolution.samples import Buffer, Sample
+from tests.drawn import drawn
 from tests.engine.oracle import on_a_thread
-from tests.evolution.making import model, quiet
+from tests.evolution.making import quiet
 
 STARTS = ((1,), (1, 2))
 KEYS = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
@@ -136,7 +137,7 @@ def test_nothing_holds_before_the_first_step(tmp_path: Path) -> None:
 
 
 def test_own_text_begins_bare_or_where_a_person_speaks(tmp_path: Path) -> None:
-    base = model(tmp_path / "base")
+    base = drawn(tmp_path / "base")
 
     def work() -> Any:
         from mlx_lm.utils import load_tokenizer

@@ -22,14 +22,15 @@ from evolution.generations import Generations
 from evolution.integrate import integrate, plan
 from evolution.plastic import plastic_names
 from evolution.ties import Share, Ties, merge, trim
-from tests.evolution.making import adapter, delta, model, quiet
+from tests.drawn import drawn
+from tests.evolution.making import adapter, delta, quiet
 
 needs_mergekit = pytest.mark.skipif(importlib.util.find_spec("mergekit") is None, reason="the extra `evolution`")
 
 
 @needs_mergekit
 def test_the_merge_equals_mergekits_in_every_element(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     adapters = [adapter(f"week-{seed}", base, seed) for seed in (1, 2, 3)]
     merged = integrate(home, base, adapters, Ties(), report=quiet)
     mine = tensors.places(Generations(home).folder(merged.number) / PLASTIC_FILE)
@@ -66,7 +67,7 @@ def by_mergekit(folder: Path, base: Path, adapters: Sequence[Adapter]) -> Path:
 
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
 def test_what_is_not_plastic_stays_bit_for_bit_and_takes_no_disk(home: Path, dtype: str) -> None:
-    base = model(home / "base", dtype)
+    base = drawn(home / "base", dtype)
     generation = integrate(home, base, [adapter("week-1", base, 1)], Ties(), report=quiet)
     folder = Generations(home).folder(generation.number)
     before, after = tensors.places_of(base), tensors.places_of(folder)
@@ -81,7 +82,7 @@ def test_what_is_not_plastic_stays_bit_for_bit_and_takes_no_disk(home: Path, dty
 
 
 def test_lambda_zero_gives_the_anchor_back_and_all_of_one_adapter_gives_its_weights(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     one = adapter("week-1", base, 1)
     every = tensors.places_of(base)
     nothing = Generations(home).folder(integrate(home, base, [one], Ties(lam=0.0), report=quiet).number)
@@ -113,7 +114,7 @@ def test_bfloat16_is_rounded_to_nearest_even() -> None:
 
 
 def test_the_same_inputs_make_the_same_generation_once(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     one = adapter("week-1", base, 1)
     first = integrate(home, base, [one], Ties(), report=quiet)
     assert integrate(home, base, [one], Ties(), report=quiet) == first
@@ -121,13 +122,13 @@ def test_the_same_inputs_make_the_same_generation_once(home: Path) -> None:
 
 
 def test_an_adapter_of_another_base_is_refused(home: Path) -> None:
-    base, other = model(home / "base"), model(home / "other", "BF16")
+    base, other = drawn(home / "base"), drawn(home / "other", "BF16")
     with pytest.raises(Conflict, match="belongs to the anchor"):
         plan(home, base, [adapter("foreign", other, 1)])
 
 
 def test_an_adapter_on_what_the_anchor_lacks_is_refused_by_name(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     one = adapter("week-1", base, 1)
     pair = next(iter(one.pairs.values()))
     wrong = Adapter("odd", {"model.layers.9.self_attn.q_proj": pair}, 2.0, one.manifest)
@@ -146,7 +147,7 @@ def test_a_fused_projection_is_plastic_as_a_whole_and_unknown_attention_is_refus
 
 
 def test_a_changed_anchor_is_noticed_before_anything_is_merged_onto_it(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     one = adapter("week-1", base, 1)
     anchor = split(home, base, "attention", known=None, report=quiet)
     with (anchor.folder / FROZEN_FILE).open("r+b") as file:
@@ -158,7 +159,7 @@ def test_a_changed_anchor_is_noticed_before_anything_is_merged_onto_it(home: Pat
 
 
 def test_a_disk_that_is_nearly_full_is_refused_with_the_figures(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     found = shutil.disk_usage(home)
 
     def nearly_full(path: Path) -> object:
@@ -171,7 +172,7 @@ def test_a_disk_that_is_nearly_full_is_refused_with_the_figures(home: Path, monk
 
 
 def test_quantised_weights_are_refused_as_an_anchor(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     path = base / "model.safetensors"
     raw = path.read_bytes()
     length = int.from_bytes(raw[:8], "little")

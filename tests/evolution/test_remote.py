@@ -14,8 +14,8 @@ from engine.errors import InvalidInput, SoulError, Unavailable
 from evolution import adapter as adapters
 from evolution.remote import Where, connected
 from evolution.sealing import Key, sealed
+from tests.drawn import drawn
 from tests.evolution.far_side import FarSide, far_side, missing
-from tests.evolution.making import model
 from tests.evolution.test_dream import chats, command, run
 
 pytest.importorskip("pyrage", reason="the extra `evolution`")
@@ -32,7 +32,7 @@ def there(tmp_path: Path) -> Iterator[FarSide]:
 @pytest.fixture
 def homes(home: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A home with a golden log, and a far home that has the model alone."""
-    model(home / "base")
+    drawn(home / "base")
     things = [f"thing {number}" for number in range(12)]
     chats(home / "golden" / "training_buffer.jsonl", [(f"Where is {one}?", "In the harbour.") for one in things])
     far = tmp_path / "far home"
@@ -81,7 +81,7 @@ def test_who_cannot_be_reached_or_has_no_soul_is_named(there: FarSide, tmp_path:
 @needs_sshd
 def test_what_is_wrong_there_is_said_here_and_nothing_stays(there: FarSide, homes: tuple[Path, Path]) -> None:
     home, far = homes
-    (far / "config.toml").write_text(f'model = "{model(home / "other", "BF16")}"\n')
+    (far / "config.toml").write_text(f'model = "{drawn(home / "other", "BF16")}"\n')
     status, _, error = run(home, "dream", *WORDS, *remote(there, far), SOUL_SSH=there.ssh)
     assert status == 1
     assert "is another one" in " ".join(error.split())

@@ -14,11 +14,12 @@ from evolution.generations import Generations
 from evolution.integrate import integrate
 from evolution.ties import Ties
 from evolution.unlearning import eaten, remove, wanted
-from tests.evolution.making import adapter, model, quiet
+from tests.drawn import drawn
+from tests.evolution.making import adapter, quiet
 
 
 def test_who_ate_a_memory_is_named_and_goes(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     kept = [adapter(f"week-{seed}", base, seed) for seed in (1, 2)]
     for one, packets in zip(kept, (["a", "b"], ["c"]), strict=True):
         made = replace(one, manifest={**one.manifest, "packets": packets})
@@ -51,7 +52,7 @@ def test_who_ate_a_memory_is_named_and_goes(home: Path) -> None:
 
 
 def test_a_merge_passes_over_what_a_later_dream_holds(home: Path) -> None:
-    base = model(home / "base")
+    base = drawn(home / "base")
     for name, said in (("a", {}), ("b", {"continues": "a"}), ("c", {}), ("all", {"from": "joined"})):
         made = adapter(name, base, 1)
         adapters.save(replace(made, manifest={**made.manifest, **said}), home / "adapters" / name)

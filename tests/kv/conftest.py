@@ -1,4 +1,4 @@
-"""The seedling for the tests of persistent caches."""
+"""A model of random weights for the tests of persistent caches."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from engine.blas import preload
-from engine.seedling.weights import seedling
+from tests.drawn import untrained
 
 preload()
 
 
 @pytest.fixture(scope="session")
-def seedling_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield seedling(tmp_path_factory.mktemp("models"))
+def drawn_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield untrained(tmp_path_factory.mktemp("models"))

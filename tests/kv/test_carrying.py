@@ -15,15 +15,15 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_an_exported_context_goes_on_elsewhere_and_a_spoilt_one_is_refused(
-    tmp_path: Path, seedling_folder: Path
+    tmp_path: Path, drawn_folder: Path
 ) -> None:
     carried = tmp_path / "carried"
-    async with opened(tmp_path / "one", seedling_folder) as engine:
+    async with opened(tmp_path / "one", drawn_folder) as engine:
         await say(engine, "a", prompt(1, 600))
         assert await engine.saved("a")
         await engine.store.export("a", carried)
         wanted = (await say(engine, "a", prompt(2, 20))).ids
-    async with opened(tmp_path / "two", seedling_folder) as engine:
+    async with opened(tmp_path / "two", drawn_folder) as engine:
         for path in files_below(carried):
             spoilt = tmp_path / f"spoilt-{path.name}"
             shutil.copytree(carried, spoilt)

@@ -27,10 +27,10 @@ TURNS = [prompt(1, 600), prompt(2, 300), prompt(3, 100)]
 
 
 @pytest.fixture
-async def lived(tmp_path: Path, seedling_folder: Path) -> Path:
+async def lived(tmp_path: Path, drawn_folder: Path) -> Path:
     """A home with one context of three turns, saved."""
     home = tmp_path / "home"
-    async with opened(home, seedling_folder) as engine:
+    async with opened(home, drawn_folder) as engine:
         for turn in TURNS:
             await say(engine, "a", turn)
             assert await engine.saved("a")
@@ -89,17 +89,17 @@ async def test_every_flipped_byte_and_every_truncation_is_noticed(lived: Path, t
 
 @pytest.mark.parametrize("which", ["pool", "tail", "manifest", "ids.log"])
 async def test_a_damaged_file_costs_computing_and_no_token(
-    which: str, lived: Path, tmp_path: Path, seedling_folder: Path
+    which: str, lived: Path, tmp_path: Path, drawn_folder: Path
 ) -> None:
     path = next(path for path in files_below(lived / "kv") if which in str(path.relative_to(lived)))
     content = bytearray(path.read_bytes())
     content[len(content) * 2 // 3] ^= 4
     path.write_bytes(content)
-    async with opened(lived, seedling_folder) as engine:
+    async with opened(lived, drawn_folder) as engine:
         assert list(engine.ids("a"))[:600] == TURNS[0]
         before = len(engine.ids("a"))
         reply = await say(engine, "a", prompt(4, 20))
-        assert reply.ids == await wanted(tmp_path / "other", seedling_folder)
+        assert reply.ids == await wanted(tmp_path / "other", drawn_folder)
         assert before == sum(map(len, TURNS)) + 3 * 8
         assert list((lived / "kv" / "quarantine").iterdir())
         assert await engine.saved("a")
@@ -109,26 +109,26 @@ async def test_a_damaged_file_costs_computing_and_no_token(
             assert reply.cached_tokens == 0
 
 
-async def test_a_log_that_lost_its_last_turns_gets_them_back(lived: Path, seedling_folder: Path) -> None:
-    async with opened(lived, seedling_folder) as engine:
+async def test_a_log_that_lost_its_last_turns_gets_them_back(lived: Path, drawn_folder: Path) -> None:
+    async with opened(lived, drawn_folder) as engine:
         ids = engine.ids("a")
     path = next(path for path in files_below(lived / "kv") if path.name == "ids.log")
     # A whole record remains: the first turn with its reply.
     path.write_bytes(path.read_bytes()[: HEAD.size + 4 * (600 + 8)])
     assert not replay(path).damage
-    async with opened(lived, seedling_folder) as engine:
+    async with opened(lived, drawn_folder) as engine:
         assert engine.ids("a") == ids
         assert (await say(engine, "a", prompt(4, 20))).cached_tokens == len(ids) - 1
         assert await engine.saved("a")
         assert engine.store.shelf is not None and not verify(engine.store.shelf)
 
 
-async def test_a_hole_is_computed_and_what_lies_behind_it_is_loaded(lived: Path, seedling_folder: Path) -> None:
+async def test_a_hole_is_computed_and_what_lies_behind_it_is_loaded(lived: Path, drawn_folder: Path) -> None:
     pool = [path for path in files_below(lived / "kv") if path.parent.name == "pool"]
     first = min(pool, key=lambda path: int(read_header(path).metadata["start"]))
     first.write_bytes(first.read_bytes()[:-1])
     computed: list[int] = []
-    async with opened(lived, seedling_folder) as engine:
+    async with opened(lived, drawn_folder) as engine:
         inner = engine._model.network  # pyright: ignore[reportPrivateUsage]
         context = engine._of("a")  # pyright: ignore[reportPrivateUsage]
         advance = context.advance
@@ -138,7 +138,7 @@ async def test_a_hole_is_computed_and_what_lies_behind_it_is_loaded(lived: Path,
     assert sum(computed) == 512 + 20 + 1
 
 
-async def test_a_file_of_other_weights_is_never_used(lived: Path, seedling_folder: Path) -> None:
+async def test_a_file_of_other_weights_is_never_used(lived: Path, drawn_folder: Path) -> None:
     other = Shelf(lived / "kv", "f" * 64, "k8v4-g64")
     mine = next(folder for folder in (lived / "kv").iterdir() if folder.name != "quarantine")
     shutil.copytree(mine, other.folder)
@@ -167,8 +167,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-async def test_a_full_disk_fails_no_turn_and_harms_nothing_old(small_disk: Path, seedling_folder: Path) -> None:
-    async with opened(small_disk, seedling_folder) as engine:
+async def test_a_full_disk_fails_no_turn_and_harms_nothing_old(small_disk: Path, drawn_folder: Path) -> None:
+    async with opened(small_disk, drawn_folder) as engine:
         await say(engine, "a", prompt(1, 300))
         assert await engine.saved("a")
         for n in range(4):
@@ -178,7 +178,7 @@ async def test_a_full_disk_fails_no_turn_and_harms_nothing_old(small_disk: Path,
         (status,) = engine.status().contexts
         assert "No space left" in status.save_error
         ids = engine.ids("a")
-    async with opened(small_disk, seedling_folder) as engine:
+    async with opened(small_disk, drawn_folder) as engine:
         found = engine.ids("a")
         assert found == ids[: len(found)] and len(found) >= 308
         assert engine.store.shelf is not None and not verify(engine.store.shelf)
@@ -186,9 +186,9 @@ async def test_a_full_disk_fails_no_turn_and_harms_nothing_old(small_disk: Path,
 
 
 async def test_a_disk_that_becomes_read_only_fails_no_turn_and_is_caught_up_with(
-    small_disk: Path, seedling_folder: Path
+    small_disk: Path, drawn_folder: Path
 ) -> None:
-    async with opened(small_disk, seedling_folder) as engine:
+    async with opened(small_disk, drawn_folder) as engine:
         await say(engine, "a", prompt(1, 300))
         assert await engine.saved("a")
         before = {path: path.read_bytes() for path in files_below(small_disk)}
@@ -205,14 +205,12 @@ async def test_a_disk_that_becomes_read_only_fails_no_turn_and_is_caught_up_with
         assert await engine.saved("a")
         assert engine.store.shelf is not None and not verify(engine.store.shelf)
         ids = engine.ids("a")
-    async with opened(small_disk, seedling_folder) as engine:
+    async with opened(small_disk, drawn_folder) as engine:
         assert engine.ids("a") == ids
 
 
-async def test_a_write_that_breaks_off_in_the_middle_leaves_nothing_behind(
-    tmp_path: Path, seedling_folder: Path
-) -> None:
-    async with opened(tmp_path, seedling_folder) as engine:
+async def test_a_write_that_breaks_off_in_the_middle_leaves_nothing_behind(tmp_path: Path, drawn_folder: Path) -> None:
+    async with opened(tmp_path, drawn_folder) as engine:
         await say(engine, "a", prompt(1, 300))
         assert await engine.saved("a")
         before = {path: path.read_bytes() for path in files_below(tmp_path / "kv") if path.name != "ids.log"}
@@ -227,15 +225,15 @@ async def test_a_write_that_breaks_off_in_the_middle_leaves_nothing_behind(
         after = {path: path.read_bytes() for path in files_below(tmp_path / "kv") if path.name != "ids.log"}
         assert after == before
         ids = engine.ids("a")
-    async with opened(tmp_path, seedling_folder) as engine:
+    async with opened(tmp_path, drawn_folder) as engine:
         # The ids were short enough to be written; what was computed of them is computed again.
         assert engine.ids("a") == ids
         assert (await say(engine, "a", prompt(3, 5))).cached_tokens >= 300
 
 
-async def test_a_home_that_cannot_be_written_is_worked_in_and_said(tmp_path: Path, seedling_folder: Path) -> None:
+async def test_a_home_that_cannot_be_written_is_worked_in_and_said(tmp_path: Path, drawn_folder: Path) -> None:
     (tmp_path / "kv").write_text("no folder")
-    async with opened(tmp_path, seedling_folder) as engine:
+    async with opened(tmp_path, drawn_folder) as engine:
         assert len((await say(engine, "a", prompt(1, 300))).ids) == 8
         assert str(tmp_path) in engine.status().kv_error
 
@@ -288,14 +286,14 @@ def killed_run(home: Path, model: Path, seed: int, delay: float) -> dict[str, tu
     return answered
 
 
-async def test_a_killed_process_loses_no_answered_turn(tmp_path: Path, seedling_folder: Path) -> None:
+async def test_a_killed_process_loses_no_answered_turn(tmp_path: Path, drawn_folder: Path) -> None:
     # Three kills; `python -m bench.kv.faults` does 300 and compares every id.
     draw = random.Random(11)
     home = tmp_path / "home"
     lengths: dict[str, int] = {}
     for seed in range(3):
-        answered = killed_run(home, seedling_folder, seed, draw.uniform(0.0, 0.6))
-        async with opened(home, seedling_folder) as engine:
+        answered = killed_run(home, drawn_folder, seed, draw.uniform(0.0, 0.6))
+        async with opened(home, drawn_folder) as engine:
             assert engine.store.shelf is not None and not verify(engine.store.shelf)
             for name, (length, last) in answered.items():
                 ids = engine.ids(name)

@@ -28,8 +28,8 @@ TURNS = [prompt(seed, count) for seed, count in enumerate((300, 40, 270, 5, 20))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_a_family_resumes_as_if_nothing_had_happened(family: str, tmp_path: Path, seedling_folder: Path) -> None:
-    model = write(tmp_path / "model", family, seedling_folder)
+async def test_a_family_resumes_as_if_nothing_had_happened(family: str, tmp_path: Path, drawn_folder: Path) -> None:
+    model = write(tmp_path / "model", family, drawn_folder)
     async with opened(tmp_path / "one", model, persist=False) as engine:
         assert engine.status().kv_strategy == STRATEGIES[family]
         wanted = [(await say(engine, "a", turn)).ids for turn in TURNS]
@@ -47,9 +47,9 @@ async def test_a_family_resumes_as_if_nothing_had_happened(family: str, tmp_path
 
 @pytest.mark.parametrize("family", ["sliding", "qwen3_next", "mamba2"])
 async def test_a_cache_that_cannot_be_cut_goes_back_to_an_earlier_turns_end(
-    family: str, tmp_path: Path, seedling_folder: Path
+    family: str, tmp_path: Path, drawn_folder: Path
 ) -> None:
-    model = write(tmp_path / "model", family, seedling_folder)
+    model = write(tmp_path / "model", family, drawn_folder)
     async with opened(tmp_path / "two", model) as engine:
         first = await say(engine, "a", TURNS[0])
         assert await engine.saved("a")

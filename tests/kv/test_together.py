@@ -16,14 +16,14 @@ LENGTHS = {"a": 40, "b": 300, "c": 515, "d": 1}
 
 
 @pytest.mark.parametrize("kv", ["k8v4", "q8", "exact"])
-async def test_joining_and_leaving_changes_no_others_tokens(kv: str, tmp_path: Path, seedling_folder: Path) -> None:
+async def test_joining_and_leaving_changes_no_others_tokens(kv: str, tmp_path: Path, drawn_folder: Path) -> None:
     counts = {"a": 60, "b": 20, "c": 45, "d": 8}
     alone: dict[str, tuple[int, ...]] = {}
-    async with opened(tmp_path / "one", seedling_folder, kv_format=kv, persist=False) as engine:
+    async with opened(tmp_path / "one", drawn_folder, kv_format=kv, persist=False) as engine:
         for name, count in LENGTHS.items():
             alone[name] = (await say(engine, name, prompt(count, count), counts[name])).ids
     together: dict[str, tuple[int, ...]] = {}
-    async with opened(tmp_path / "two", seedling_folder, kv_format=kv) as engine:
+    async with opened(tmp_path / "two", drawn_folder, kv_format=kv) as engine:
 
         async def one(engine: Engine, name: str, after: int) -> None:
             # The others are let go ahead by some tokens, so that contexts join in the middle.
@@ -41,6 +41,6 @@ async def test_joining_and_leaving_changes_no_others_tokens(kv: str, tmp_path: P
         for name in LENGTHS:
             assert await engine.saved(name)
     assert together == alone
-    async with opened(tmp_path / "two", seedling_folder, kv_format=kv) as engine:
+    async with opened(tmp_path / "two", drawn_folder, kv_format=kv) as engine:
         for name, count in LENGTHS.items():
             assert engine.ids(name) == (*prompt(count, count), *alone[name])
