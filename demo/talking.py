@@ -26,9 +26,9 @@ TASK = "Count the lines of letters.txt"
 
 
 async def said(client: Client, call: Callable[..., Any], task: str) -> tuple[str, float]:
-    """(the Director's own words, the seconds until they were all there)."""
+    """(the Director's own words without the stand-in's notice and the sources, the seconds until they were there)."""
     answer, seconds = await call(client, "invoke_agent", task=task, wait_s=120)
-    return answer.split("\n\n")[0].strip(), seconds
+    return answer.split("]\n\n", 1)[-1].split("\n\n")[0].strip(), seconds
 
 
 async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
@@ -46,9 +46,9 @@ async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
     demo.note("have it note something down", f"{answer!r}", seconds)
     demo.check(NOTE in demo.soul("notebook", "show"), "the note is in the notebook")
 
-    answer, seconds = await said(client, call, f"Give this to the Hands: {TASK}")
+    answer, seconds = await said(client, call, f"Let the Hands do this: {TASK}")
     demo.note("have it order something", f"{answer!r}", seconds)
-    orders = json.loads(demo.soul("order", "list", "--json"))["orders"]
+    orders = json.loads(demo.soul("order", "list", "--json"))
     demo.check(any(TASK in one["task"] for one in orders), "the order is out, word for word")
 
 
