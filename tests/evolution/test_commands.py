@@ -11,7 +11,7 @@ import pytest
 import structlog
 import yaml
 
-from engine.seedling.weights import seedling
+from engine.seedling.weights import LAYERS, seedling
 from evolution import adapter as adapters
 from evolution import peft
 from evolution.generations import Generations
@@ -63,7 +63,7 @@ def test_generations_differ_in_proportion_to_lambda(soul: Any) -> None:
     near = json.loads(soul("generations", "diff", "0", "1", "--json")[1])
     far = json.loads(soul("generations", "diff", "0", "2", "--json")[1])
     assert next(iter(near)) == "layer 0 self_attn.k_proj"
-    assert len(near) == 18
+    assert len(near) == 3 * LAYERS
     for layer, share in near.items():
         assert far[layer] == pytest.approx(2 * share, rel=1e-3)
 
@@ -76,7 +76,7 @@ def test_the_picture_divides_each_layer_among_the_generations(soul: Any, home: P
     status, out, _ = soul("generations", "picture", "--json")
     assert status == 0
     layers = json.loads(out)
-    assert [one["name"] for one in layers] == [f"layer {number}" for number in range(6)]
+    assert [one["name"] for one in layers] == [f"layer {number}" for number in range(LAYERS)]
     for one in layers:
         assert one["change"] > 0
         assert sum(one["weights"].values()) == pytest.approx(1.0)
