@@ -11,10 +11,19 @@ from engine.errors import SoulError
 from training import words
 from training.curve import draw
 from training.export import export
+from training.mixture import STAGES, StageName
 from training.trainer import Point, Settings, shape, stage_at, train
 
 EVERY = 20
 """Steps of which the mean loss is told."""
+
+
+def _stage(words: str) -> tuple[int, StageName]:
+    """`ids-2:350` as a stage of `Settings`."""
+    name, _, step = words.partition(":")
+    if name not in STAGES or not step.isdecimal():
+        raise argparse.ArgumentTypeError(f"{words!r} is not NAME:STEP; names are {', '.join(STAGES)}")
+    return int(step), name
 
 
 def main() -> None:
@@ -28,12 +37,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=default.rate)
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument(
-        "--start", type=Path, help="a model folder whose weights to begin with; teaches whole days alone"
+        "--start", type=Path, help="a model folder whose weights to begin with; teaches whole days alone by default"
+    )
+    parser.add_argument(
+        "--stages", nargs="*", type=_stage, metavar="NAME:STEP", help="what is taught up to which step, days after that"
     )
     parser.add_argument("--fuse", action="store_true", help="faster; needs a C++ compiler")
     given = parser.parse_args()
     lengths = ((given.steps, given.length),) if given.length else default.lengths
-    stages = () if given.start else default.stages
+    stages = tuple(given.stages) if given.stages is not None else () if given.start else default.stages
     settings = Settings(given.steps, given.tokens, stages, lengths, rate=given.rate, seed=given.seed)
 
     losses: list[float] = []

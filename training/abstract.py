@@ -28,6 +28,10 @@ COPYING, WORDS, CITED = 0, 4, 5
 """The levels that only copy, that look up facts of words, and that say where each fact of ids stands. Between the first
 two are facts of ids: of one each, of a few, and of a few between common words."""
 
+ASKED = 0.6
+"""Share of the lists whose facts are asked for in turns, each before it is said again. A question holds the key as the
+fact does, and nothing of the value: who looks for the key alone finds the question, and never that a key is unknown."""
+
 Fact = tuple[list[int], list[int], list[int], bool]
 """Field, subject, value, and whether the value stands before the others."""
 
@@ -69,10 +73,13 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
     A value that stands before its key is found by nothing that copying teaches. Among many words it is not found in
     thousands of steps, among single ids in two hundred, and from there it is a short way to the rest.
     """
-    glue, others, digits, (the, of, be, end, unknown, opening, closing, cite) = _glue(chat)
+    glue, others, digits, (the, of, be, end, unknown, opening, closing, cite, mark) = _glue(chat)
+    begin, ends, again = _turns(chat)
     ids: list[int] = []
     learned: list[bool] = []
     while len(ids) < LENGTH:
+        asked = rng.random() < ASKED
+        ids += begin if asked else []
         facts: list[Fact] = []
         for _ in range(rng.integers(2, 4 + 2 * level)):
             facts.append(_fact(rng, level, others, digits, facts))
@@ -88,16 +95,24 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
             for part in ([], *parts) if before else ([], *parts[1:], parts[0]):
                 ids += [*part, *rng.choice(glue, rng.integers(0 if not part else 1, 3)).tolist()]
             ids.append(end)
-        learned += [False] * (len(ids) - len(learned))
-        for place in rng.permutation(len(facts)):
-            field, subject, value, _ = facts[place]
-            said = [*value, cite, *sources[place], closing, end] if cited else [*value, end]
-            ids += [the, *field, of, *subject, be, *said]
-            learned += [False] * (len(ids) - len(learned) - len(said)) + [True] * len(said)
+        answers = []
+        for source, (field, subject, value, _) in zip(sources, facts, strict=True):
+            answers.append((field, subject, [*value, cite, *source, closing, end] if cited else [*value, end]))
         field, subject = facts[0][0], facts[-1][1]
         if not any((field, subject) == fact[:2] for fact in facts):
-            ids += [the, *field, of, *subject, be, unknown, end]
-            learned += [False] * (len(ids) - len(learned) - 2) + [True] * 2
+            answers.append((field, subject, [unknown, end]))
+        for number, place in enumerate(rng.permutation(len(answers))):
+            field, subject, said = answers[place]
+            if asked:
+                ids += again if number else []
+                parts = [[the, *field, of, *subject], [*field, *subject], [*subject, *field]]
+                key = parts[rng.choice(3, p=(0.6, 0.2, 0.2))]
+                ids += [*rng.choice(glue, rng.integers(0, 4)).tolist(), *key]
+                ids += [*rng.choice(glue, rng.integers(0, 3)).tolist(), mark, *ends]
+            ids += [the, *field, of, *subject, be, *said]
+            learned += [False] * (len(ids) - len(learned) - len(said)) + [True] * len(said)
+        ids += again[: len(again) - len(begin)] if asked else []
+    learned += [False] * (len(ids) - len(learned))
     return Rendered(tuple(ids), tuple(learned))
 
 
@@ -130,6 +145,8 @@ def _fact(
 
 def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
     """The same with words: lines of facts, half of them in the plainest form, and then the answers."""
+    begin, ends, again = _turns(chat)
+    blank = chat.encode(" 1")[0]
     ids: list[int] = []
     learned: list[bool] = []
     while len(ids) < LENGTH:
@@ -139,15 +156,26 @@ def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
             others = stated.near(words, one, words.rng.randint(0, 2))
             facts |= {other.key: other for other in (one, *others)}
         told = [one if words.rng.random() < 0.5 else stated.plainly(words, one) for one in facts.values()]
+        asked = words.rng.random() < ASKED
+        ids += begin if asked else []
         for one in words.rng.sample(told, len(told)):
             ids += chat.encode(f"- {one.said}\n")
-        learned += [False] * (len(ids) - len(learned))
         missing = replace(told[0], field=told[-1].field)
-        for answer in [f"{one.answer}." for one in told] + [missing.unknown] * (missing.key not in facts):
+        answers = [(one, f"{one.answer}.") for one in told]
+        answers += [(missing, missing.unknown)] * (missing.key not in facts)
+        words.rng.shuffle(answers)
+        for number, (one, answer) in enumerate(answers):
+            if asked:
+                ids += [*(again if number else []), *chat.encode(stated.question(words, one)), *ends]
             key, be, value = answer.partition(" is ")
-            key, value = chat.encode(key + be.rstrip()), chat.encode(f" {value}")
-            ids += [*key, *value, *chat.encode("\n")]
-            learned += [False] * len(key) + [True] * len(value) + [False]
+            said = chat.encode(f" {value}")
+            if said[0] == blank:  # it is before each value; what is decided is what follows
+                said, be = said[1:], be + " "
+            ids += [*chat.encode(key + be.removesuffix(" ")), *said]
+            learned += [False] * (len(ids) - len(learned) - len(said)) + [True] * len(said)
+            ids += [] if asked else chat.encode("\n")
+        ids += again[: len(again) - len(begin)] if asked else []
+    learned += [False] * (len(ids) - len(learned))
     return Rendered(tuple(ids), tuple(learned))
 
 
@@ -155,7 +183,16 @@ def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
 def _glue(chat: Chat) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], tuple[int, ...]]:
     """Ids of the common words that are one token, all others, the digits, and the ids of "The", " of" and the like."""
     found = [chat.encode(f" {word}") for word in GLUE]
-    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", " unknown", "[", "]", " ["))
+    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", "unknown", "[", "]", " [", "?"))
     glue = np.array(sorted({ids[0] for ids in found if len(ids) == 1}))
     digits = np.array(chat.encode("0123456789"))
     return glue, np.setdiff1d(np.arange(FIRST_PLAIN, VOCABULARY), [*glue, *marks]), digits, marks
+
+
+@cache
+def _turns(chat: Chat) -> tuple[list[int], list[int], list[int]]:
+    """What stands before somebody's words, between them and the answer, and between the answer and the next words."""
+    around, word = chat.turn("user", "Q"), chat.encode("Q")
+    place = around.index(word[0])
+    begin = around[:place]
+    return begin, [*around[place + 1 :], *chat.reply_start()], [*chat.reply_end(()), *begin]

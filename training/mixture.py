@@ -17,8 +17,9 @@ from training.verdicts import short_verdicts, verdict, verdicts
 from training.vocabulary import Split, Vocabulary
 
 StageName = Literal[
-    "repeats", "ids-1", "ids-2", "ids-3", "words", "lists-1", "lists-2", "lists-3", "lists-4", "cited", "bare", "days"
-]
+    "repeats", "ids-1", "ids-2", "ids-3", "words", "asked", "lists-1", "lists-2", "lists-3", "lists-4", "cited", "bare",
+    "days",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 34, "bare": 10, "day": 42, "calls": 25, "rewrite": 14, "verdict": 36, "short verdicts": 20, "plan": 4,
-    "looked up": 4, "copied": 3, "written": 1,
+    "quick": 60, "bare": 20, "day": 40, "calls": 25, "rewrite": 8, "verdict": 14, "short verdicts": 14, "plan": 3,
+    "looked up": 12, "copied": 3, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (COPYING,)),
@@ -52,13 +53,14 @@ STAGES: dict[StageName, Stage] = {
     "ids-2": Stage(1.0, (2,)),
     "ids-3": Stage(1.0, (3,)),
     "words": Stage(1.0, (1, 2, 3, 3, *[WORDS] * 4)),
+    "asked": Stage(1.0, (2, 3, 3, WORDS, WORDS, WORDS, WORDS, CITED)),
     "lists-1": Stage(0.5, (2, 3, WORDS, WORDS), 5, 0.0, LISTS),
     "lists-2": Stage(0.3, (2, 3, WORDS, WORDS), 8, 0.3, LISTS),
     "lists-3": Stage(0.2, (3, WORDS), 12, 0.6, LISTS),
     "lists-4": Stage(0.1, shares=LISTS),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
-    "days": Stage(0.2, (3, WORDS, CITED, CITED), shares=DAYS),
+    "days": Stage(0.3, (3, WORDS, WORDS, CITED), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and then
 among memories, and whole days. Each step is short where the one before it is mastered, and is not made at all where it

@@ -86,7 +86,8 @@ CHATTER: Phrases = {
         "What a lovely sunset over {c}.", "I need a break.",
     ),
 }  # fmt: skip
-REPLIES = ("Good to hear from you.", "I am here.", "Gladly.", "All right.")
+REPLIES = ("I am here.",)
+"""One alone: which of several comes is known by nobody, and what cannot be known is noise to learn from."""
 NOTES: Phrases = {
     "train": (
         "Write into your notebook: {t}", "Note this down: {t}", "Put this in the notebook: {t}",

@@ -24,8 +24,9 @@ from training.vocabulary import FIELDS, GLUE, TOPICS
 ROOT = Path(__file__).parents[1]
 PROJECT = ("README.md", "docs", "engine", "memory", "agents", "tools", "server")
 
-VALUES = {*TOPICS, "red", "green", "blue", "white", "black"}
-"""Common words that are often what somebody asks for, or a part of it."""
+VALUES = {*TOPICS, "red", "green", "blue", "white", "black", "unknown"}
+"""Common words that are often what somebody asks for, or a part of it, or said in its place: so both are decided at the
+same place, behind the same blank."""
 COMMON = {*GLUE, *NOUNS, *ADJECTIVES, *(word for words in FIELDS.values() for word in words)} - VALUES
 """Words that are hardly ever a value, nor a part of one: a blank before them belongs to them."""
 
