@@ -28,6 +28,7 @@ from mcp_types import CallToolResult, TextContent
 from planning import plan
 from rich.console import Console
 from rich.table import Table
+from talking import remembers, talk
 
 ROOT = Path(__file__).resolve().parent.parent
 SOUL = Path(sys.executable).parent / "soul"
@@ -267,6 +268,7 @@ async def run(demo: Demo) -> None:
     started = time.monotonic()
     async with Client(parameters, mode="legacy", read_timeout_seconds=300) as client:
         demo.note("connect through the bridge", "initialize answered by the warm daemon", time.monotonic() - started)
+        await talk(demo, client, call)
         kept = await before(demo, client, call)
         survey = json.loads(demo.soul("status", "--json"))
         os.kill(survey["pid"], signal.SIGKILL)
@@ -283,6 +285,7 @@ async def run(demo: Demo) -> None:
             time.monotonic() - started,
         )
         await after(demo, client, call, kept)
+        await remembers(demo, client, call, "ask again after the kill")
         await plan(demo, client, call, clip)
         await pressure(demo, client, call)
 

@@ -73,7 +73,7 @@ def base(home: Path) -> Path:
     from engine.seedling.weights import seedling
 
     folder = home / "models" / "month"
-    shutil.copytree(seedling(home / "models"), folder)
+    shutil.copytree(seedling(), folder)
     (folder / "soul.json").unlink()
     return folder
 

@@ -86,7 +86,8 @@ class Hub:
             return None
 
     def on_disk(self) -> Iterator[Path]:
-        """Folders that look like models: ours, and recommended ones in the shared cache. The seedling is not one."""
+        """Folders that look like models: ours, and recommended ones in the shared cache; no stand-in that an earlier
+        version wrote here."""
         if self.models.is_dir():
             for folder in sorted(self.models.iterdir()):
                 hidden = folder.name.startswith((".", "seedling-"))

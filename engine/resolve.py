@@ -32,7 +32,7 @@ def resolve(wish: str | None, hub: Hub, *, download: bool, memory_bytes: int | N
 
     Raises:
         InvalidInput, NotFound, Unavailable, StorageFull: what was asked for cannot be had. Without a wish nothing of
-        the network or the disk raises: there is always the seedling, unless its own folder cannot be written.
+        the network or the disk raises: there is always the seedling.
     """
     if wish:
         return _wished(wish, hub, download=download, report=report)
@@ -46,7 +46,7 @@ def resolve(wish: str | None, hub: Hub, *, download: bool, memory_bytes: int | N
             if hub.stopping:
                 raise
             log.warning("no_download", model=entry.repository, error=str(error))
-    return seedling(hub.models)
+    return seedling()
 
 
 def best_on_disk(hub: Hub, memory_bytes: int) -> Path | None:
@@ -67,7 +67,7 @@ def best_on_disk(hub: Hub, memory_bytes: int) -> Path | None:
 
 def _wished(wish: str, hub: Hub, *, download: bool, report: Report) -> Path:
     if wish == "seedling":
-        return seedling(hub.models)
+        return seedling()
     folder = Path(wish).expanduser()
     if folder.exists() or wish.startswith(("/", "./", "../", "~")):
         check_folder(folder)

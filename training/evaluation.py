@@ -151,7 +151,7 @@ async def evaluate(
     `living`: with what it remembers over two flushes, through the real server (minutes).
     """
     with tempfile.TemporaryDirectory() as home:
-        place = model or seedling(Path(home) / "models")
+        place = model or seedling()
         async with Engine.open(EngineConfig(Path(home), model=str(place))) as engine:
             name = engine.info.name
             found = await marks(engine, each, kinds, seeds)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.seedling.weights import describe
-from training.words import tokenizer_bytes
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -24,9 +23,7 @@ def export(model: LlamaForCausalLM, config: dict[str, Any], folder: Path) -> Non
     import torch
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    notes = {"name": folder.name, "trained": True, "trusted": False, "notice": NOTICE}
-    describe(folder, config, notes, tokenizer_bytes())
+    describe(folder, config, {"name": folder.name, "trained": True, "trusted": False, "notice": NOTICE})
     tensors = {
         name: value.detach().to("cpu", torch.float16).contiguous()
         for name, value in model.state_dict().items()

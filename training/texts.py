@@ -1,7 +1,8 @@
 """The texts that the seedling's tokenizer learns the shapes of words from: `python -m training.texts`.
 
 The project's own prose and code, sentences from lists of common words, and scenes of the mixture. Writes
-`training/seedling/tokenizer.json`; run by hand, once per version of the seedling. The same texts give the same bytes.
+`engine/seedling/model/tokenizer.json`; run by hand, once per version of the seedling. The same texts give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from pathlib import Path
 
 from engine.seedling.prose import ADJECTIVES, NOUNS, prose
 from engine.seedling.template import CHAT_TEMPLATE
+from engine.seedling.weights import FOLDER
 from training.mixture import scene
 from training.rendering import said
 from training.scenes import functions
 from training.tokenizer_maker import make, project_texts
 from training.vocabulary import FIELDS, GLUE, TOPICS
-from training.words import PLACE
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ("README.md", "docs", "engine", "memory", "agents", "tools", "server")
@@ -43,7 +44,7 @@ def taught(scenes: int) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the seedling's tokenizer.")
     parser.add_argument("--scenes", type=int, default=6_000)
-    parser.add_argument("--out", type=Path, default=PLACE)
+    parser.add_argument("--out", type=Path, default=FOLDER / "tokenizer.json")
     given = parser.parse_args()
     described = [one["function"]["description"] for one in functions().values()] * 20
     own = project_texts([ROOT / name for name in PROJECT])

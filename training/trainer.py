@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.chat import Chat
 from engine.errors import InvalidInput, Unavailable
-from engine.seedling.weights import CONFIG
+from engine.seedling.weights import CONFIG, CONTEXT
 from training.batches import IGNORED, Batch, batch
 from training.mixture import StageName
 from training.start import copying
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
-WINDOW = 4_096
 FIRST = 5.0
 """How much more than another the first token of what is learned counts: it decides (a call or an answer, accept or
 revise), and what follows mostly follows from it."""
@@ -48,7 +47,7 @@ class Settings:
     )  # fmt: skip
     """(up to this step, what is taught): days after that (`training.mixture`)."""
     lengths: tuple[tuple[int, int], ...] = ((4_000, 1_024), (5_300, 2_048))
-    """(up to this step, most tokens of a scene): short scenes first; whole windows, WINDOW, after that."""
+    """(up to this step, most tokens of a scene): short scenes first; whole windows, CONTEXT, after that."""
     rate: float = 2e-3
     warmup: int = 50
     """Steps in which the rate rises."""
@@ -79,7 +78,7 @@ def rate_at(step: int, settings: Settings) -> float:
 
 def length_at(step: int, settings: Settings) -> int:
     """Most tokens of a scene at a step."""
-    return next((length for end, length in settings.lengths if step < end), WINDOW)
+    return next((length for end, length in settings.lengths if step < end), CONTEXT)
 
 
 def stage_at(step: int, settings: Settings) -> StageName:
@@ -91,19 +90,8 @@ def stage_at(step: int, settings: Settings) -> StageName:
 
 
 def shape(settings: Settings) -> dict[str, Any]:
-    """The model's config: the seedling's of so many layers, with one matrix for input and output.
-
-    Of 10,000, the usual base of positions, only five of a head's 32 pairs are the same at all distances of a window; of
-    this one fifteen are, and words can be compared in them.
-    """
-    return {
-        **CONFIG,
-        "num_hidden_layers": settings.layers,
-        "max_position_embeddings": WINDOW,
-        "rope_theta": 1_000_000.0,
-        "tie_word_embeddings": True,
-        "torch_dtype": "float16",
-    }
+    """The model's config: the seedling's, of so many layers."""
+    return {**CONFIG, "num_hidden_layers": settings.layers}
 
 
 def fresh(settings: Settings, start: Path | None = None) -> LlamaForCausalLM:

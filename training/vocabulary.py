@@ -15,7 +15,7 @@ from functools import cache
 from typing import Literal
 
 from engine.seedling.prose import ADVERBS, DETERMINERS, LINKS, PREPOSITIONS, PRONOUNS, VERBS
-from training.words import tokenizer_bytes
+from engine.seedling.weights import tokenizer_bytes
 
 Split = Literal["train", "held_out"]
 

@@ -1,24 +1,13 @@
-"""The tokenizer that is taught with: the next seedling's, which comes into the package with its weights."""
+"""Turns as ids, by the tokenizer that lies in the package: what is taught is spelled as it is at work."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from mlx_lm.tokenizer_utils import load
 
 from engine.chat import Chat
-from engine.seedling.weights import CONFIG, describe
-
-PLACE = Path(__file__).with_name("seedling") / "tokenizer.json"
+from engine.seedling.weights import seedling
 
 
-def tokenizer_bytes() -> bytes:
-    """The tokenizer as JSON."""
-    return PLACE.read_bytes()
-
-
-def chat(folder: Path) -> Chat:
-    """Turns as ids; `folder` is where the tokenizer's files are put, for mlx_lm to load."""
-    folder.mkdir(parents=True, exist_ok=True)
-    describe(folder, CONFIG, {"name": folder.name}, tokenizer_bytes())
-    return Chat(load(folder))
+def chat() -> Chat:
+    """The seedling's turns."""
+    return Chat(load(seedling()))

@@ -29,6 +29,7 @@ preload()
 
 from bench.kv import drawing, llama_cpp, loading, restart, shapes, turns  # noqa: E402
 from engine.kv.form import KvChoice  # noqa: E402
+from engine.seedling.weights import seedling  # noqa: E402
 
 RESULTS = Path(__file__).parent.parent / "results"
 PARTS = ("resume", "next_call", "first_token", "restart", "together", "peak", "exactness", "llama_cpp")
@@ -96,7 +97,7 @@ def main() -> None:
 
 def parts_of(folder: Path, rounds: int, *, quick: bool) -> dict[str, Callable[[], Any]]:
     """What each part runs."""
-    words = folder / "words" / "seedling-1"
+    words = seedling()
     small = shapes.model(folder, "30M")
 
     def resume() -> list[dict[str, Any]]:

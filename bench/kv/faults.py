@@ -223,7 +223,7 @@ def main() -> None:
     given_ = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soul-bench-") as name:
         folder = Path(name)
-        model = seedling(folder)
+        model = seedling()
         report = {
             "flips": anyio.run(flips, model, given_.flips, folder / "flips"),
             "kills": kills(model, given_.kills, folder / "kills"),

@@ -60,7 +60,7 @@ def model(folder: Path, size: str) -> Path:
         "eos_token_id": 3,
         **SIZES[size],
     }
-    words = seedling(folder / "words")
+    words = seedling()
     target = folder / size
     target.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):

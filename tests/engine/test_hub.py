@@ -15,6 +15,7 @@ from engine.engine import Engine, EngineConfig
 from engine.errors import Forbidden, InvalidInput, NotFound, StorageFull, Unavailable
 from engine.hub import Hub
 from engine.resolve import resolve
+from engine.seedling.weights import seedling
 from tests.engine.loopback_hub import LoopbackHub, serve
 from tests.engine.test_generation import say
 from tests.models import parrot
@@ -183,14 +184,14 @@ def test_without_a_wish_the_best_on_disk_is_taken(hub: Hub, remote: LoopbackHub)
     torn = hub.models / "torn"
     shutil.copytree(folder, torn)
     (torn / "model.safetensors").write_bytes(b"short")
-    assert find("seedling", hub).name == "seedling-1"
+    assert find("seedling", hub) == seedling()
     assert find(None, hub) == folder
 
 
 def test_without_wish_disk_or_network_there_is_the_seedling(hub: Hub, remote: LoopbackHub) -> None:
     remote.down = True
-    assert find(None, hub).name == "seedling-1"
-    assert find(None, hub, download=False).name == "seedling-1"
+    assert find(None, hub) == seedling()
+    assert find(None, hub, download=False) == seedling()
 
 
 def test_a_recommended_model_is_fetched_where_it_is_allowed(hub: Hub, remote: LoopbackHub) -> None:

@@ -11,7 +11,7 @@ import pytest
 import structlog
 import yaml
 
-from engine.seedling.weights import seedling
+from engine.seedling.weights import LAYERS, seedling
 from evolution import adapter as adapters
 from evolution import peft
 from evolution.generations import Generations
@@ -29,7 +29,7 @@ def soul(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     """Runs a command on a home with two adapters of the seedling; (status, stdout, stderr)."""
     monkeypatch.setenv("SOUL_HOME", str(home))
     monkeypatch.setenv("SOUL_MODEL", "seedling")
-    base = seedling(home / "models")
+    base = seedling()
     for seed in (1, 2):
         adapters.save(adapter(f"week-{seed}", base, seed), home / "adapters" / f"week-{seed}")
 
@@ -63,7 +63,7 @@ def test_generations_differ_in_proportion_to_lambda(soul: Any) -> None:
     near = json.loads(soul("generations", "diff", "0", "1", "--json")[1])
     far = json.loads(soul("generations", "diff", "0", "2", "--json")[1])
     assert next(iter(near)) == "layer 0 self_attn.k_proj"
-    assert len(near) == 18
+    assert len(near) == 3 * LAYERS
     for layer, share in near.items():
         assert far[layer] == pytest.approx(2 * share, rel=1e-3)
 
@@ -76,7 +76,7 @@ def test_the_picture_divides_each_layer_among_the_generations(soul: Any, home: P
     status, out, _ = soul("generations", "picture", "--json")
     assert status == 0
     layers = json.loads(out)
-    assert [one["name"] for one in layers] == [f"layer {number}" for number in range(6)]
+    assert [one["name"] for one in layers] == [f"layer {number}" for number in range(LAYERS)]
     for one in layers:
         assert one["change"] > 0
         assert sum(one["weights"].values()) == pytest.approx(1.0)
@@ -96,7 +96,7 @@ async def test_the_next_start_serves_the_generation_in_force(soul: Any, home: Pa
         merged = engine.info.fingerprint
     soul("rollback")
     async with open_engine(Part[Any]("model"), settings) as engine:
-        assert engine.info.path == home / "models" / "seedling-1"
+        assert engine.info.path == seedling()
         assert engine.info.fingerprint != merged
 
 
@@ -155,5 +155,5 @@ def test_what_cannot_be_done_is_an_error_with_its_remedy(soul: Any, home: Path) 
     assert status == 1
     assert "Another evolution is under way" in said
     assert "no generation 7" in soul("promote", "7")[2]
-    assert "`models`" in soul("integrate", "--recipe", str(home / "models" / "seedling-1" / "config.json"))[2]
+    assert "`models`" in soul("integrate", "--recipe", str(seedling() / "config.json"))[2]
     assert "`soul adapter list`" in soul("integrate", "--adapters", "never")[2]

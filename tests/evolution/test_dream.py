@@ -104,7 +104,7 @@ def test_a_dream_on_the_current_generation_begins_there_and_belongs_to_the_ancho
     base = dreaming / "base"
     made = integrate(dreaming, base, [making.adapter("week-1", base, 1)], Ties(), setting=str(base), report=quiet)
     Generations(dreaming).promote(made.number, unjudged=True)
-    short = ("--targets", "all-linear", "--rank", "4", "--rate", "0.003", "--steps", "2", "--every", "2", "--hold", "0")
+    short = ("--targets", "all-linear", "--rank", "4", "--rate", "0.003", "--steps", "6", "--every", "3", "--hold", "0")
     short = (*short, "--json")
     plan = json.loads(soul(dreaming, "--on", "anchor", "--dry-run", *short)[1])
     status, out, error = soul(dreaming, "--on", "current", *short)

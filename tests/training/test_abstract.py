@@ -12,8 +12,8 @@ from training.abstract import CITED, COPYING, abstract
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory: pytest.TempPathFactory) -> Chat:
-    return words.chat(tmp_path_factory.mktemp("models"))
+def chat() -> Chat:
+    return words.chat()
 
 
 def test_what_is_copied_stood_there_before(chat: Chat) -> None:

@@ -21,8 +21,8 @@ SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory: pytest.TempPathFactory) -> Chat:
-    return words.chat(tmp_path_factory.mktemp("models"))
+def chat() -> Chat:
+    return words.chat()
 
 
 def test_the_same_seed_gives_the_same_scene_and_another_gives_another() -> None:

@@ -40,8 +40,8 @@ def blunt(model: Any) -> Any:
 
 
 @pytest.fixture
-def chat(tmp_path: Path) -> Chat:
-    return words.chat(tmp_path / "start")
+def chat() -> Chat:
+    return words.chat()
 
 
 def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> None:

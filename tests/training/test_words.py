@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from engine.seedling import weights
 from engine.seedling.prose import prose
 from engine.seedling.template import CHAT_TEMPLATE, CONTROL
+from engine.seedling.weights import tokenizer_bytes
 from training.tokenizer_maker import make
-from training.words import chat, tokenizer_bytes
+from training.words import chat
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,8 @@ def test_a_value_is_of_the_same_tokens_in_a_sentence_and_in_a_call(value: str) -
         assert any(ids[at : at + len(own)] == own for at in range(len(ids))), text
 
 
-def test_its_control_tokens_are_those_of_the_template(tmp_path: Path) -> None:
-    made = chat(tmp_path)
+def test_its_control_tokens_are_those_of_the_template() -> None:
+    made = chat()
     assert made.decode(made.turn("user", "Hello there.")).count("Hello there.") == 1
 
 

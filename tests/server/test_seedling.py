@@ -1,0 +1,40 @@
+"""The shipped seedling behind the real server: it says again what it was told, and does not make up what it was not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from engine.seedling.weights import NAME, NOTICE
+
+REAL = {"SOUL_DATABASE_URL": "", "SOUL_MODEL": "seedling"}
+TOLD = (
+    ("The owner of Halvik is Jonas Brandt.", "Who is the owner of Halvik?", "Jonas Brandt"),
+    ("The code of the red door is 9034.", "What is the code of the red door?", "9034"),
+    ("The printer of Ostrava is in Lyon.", "Where is the printer of Ostrava?", "Lyon"),
+)
+
+
+def test_it_answers_notes_and_orders(soul: Callable[..., Any], serve: Callable[..., Any]) -> None:
+    client = serve(**REAL)
+    client.greet()
+
+    def says(task: str) -> str:
+        answer = client.tool("invoke_agent", task=task, wait_s=120)
+        assert answer.startswith(f"[{NOTICE}]")
+        assert f"({NAME}: " in answer
+        return answer.removeprefix(f"[{NOTICE}]").split("\n\n")[1]
+
+    for told, _, _ in TOLD:
+        assert says(told).startswith("Noted.")
+    answers = [says(asked) for _, asked, _ in TOLD]
+    for answer, (_, _, value) in zip(answers, TOLD, strict=True):
+        assert value in answer
+    assert "unknown" in says("What is the weight of Brolt?")
+
+    says("Note this down: The colour of the binding is blue.")
+    assert "- The colour of the binding is blue." in soul("notebook", "show", **REAL).stdout
+    says("Let the Hands do this: Count the lines of letters.txt")
+    orders = json.loads(soul("order", "list", "--json", **REAL).stdout)
+    assert [one["task"] for one in orders] == ["Count the lines of letters.txt"]
