@@ -60,7 +60,7 @@ STAGES: dict[StageName, Stage] = {
     "lists-4": Stage(0.1, shares=LISTS),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
-    "days": Stage(0.3, (3, WORDS, WORDS, CITED), shares=DAYS),
+    "days": Stage(0.22, (3, WORDS, WORDS, CITED), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and then
 among memories, and whole days. Each step is short where the one before it is mastered, and is not made at all where it
