@@ -309,15 +309,21 @@ class Agent:
 
 
 def asked(task: Task, sources: tuple[Hit, ...]) -> str:
-    """The user turn of a task: its words, constraints, context and the nearest memories, each in its place."""
-    parts = [f"Task from {task.client}:\n{task.text}"]
-    if task.constraints:
-        parts.append(f"Constraints:\n{bullets(task.constraints)}")
-    if task.context:
-        parts.append(fenced(task.context, f"context given by {task.client}"))
+    """The user turn of a task: the nearest memories, what came with it, then its words and constraints.
+
+    The words stand last, next to where the answer begins: models small and large find better what they have read
+    before they know the question than a question behind which they have read on (Anthropic, "Long context prompting
+    tips": the query at the end).
+    """
+    parts: list[str] = []
     if sources:
         lines = "\n".join(f"[{hit.citation}] {hit.prose}" for hit in sources)
         parts.append(fenced(lines, "nearest memories"))
+    if task.context:
+        parts.append(fenced(task.context, f"context given by {task.client}"))
+    parts.append(f"Task from {task.client}:\n{task.text}")
+    if task.constraints:
+        parts.append(f"Constraints:\n{bullets(task.constraints)}")
     if task.form:
         parts.append(task.form.says)
     return "\n\n".join(parts)

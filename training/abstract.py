@@ -67,7 +67,8 @@ def _repeats(rng: np.random.Generator) -> Rendered:
 
 
 def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = False) -> Rendered:
-    """Facts, and each again in the Director's own form, "The field of subject is value."; only that value is learned.
+    """Facts, and each again in the Director's own form, "The field of subject is value."; that value is learned, and of
+    what was asked for its field and subject.
     `cited`: each fact has a source before it, "[source] fact.", which is said behind the value, as memories are cited.
 
     A value that stands before its key is found by nothing that copying teaches. Among many words it is not found in
@@ -103,14 +104,18 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
             answers.append((field, subject, [unknown, end]))
         for number, place in enumerate(rng.permutation(len(answers))):
             field, subject, said = answers[place]
+            way = 0
             if asked:
                 ids += [*close, *begin] if number else []
                 parts = [[the, *field, of, *subject], [*field, *subject], [*subject, *field]]
-                key = parts[rng.choice(3, p=(0.6, 0.2, 0.2))]
-                ids += [*rng.choice(glue, rng.integers(0, 4)).tolist(), *key]
+                way = rng.choice(3, p=(0.6, 0.2, 0.2))
+                ids += [*rng.choice(glue, rng.integers(0, 4)).tolist(), *parts[way]]
                 ids += [*rng.choice(glue, rng.integers(0, 3)).tolist(), mark, *answered]
-            ids += [the, *field, of, *subject, be, *said]
-            learned += [False] * (len(ids) - len(learned) - len(said)) + [True] * len(said)
+            ids.append(the)
+            learned += [False] * (len(ids) - len(learned))
+            # What is asked for is said again; of two ids side by side nobody could tell which is the field.
+            ids += [*field, of, *subject, be, *said]
+            learned += [asked and way == 0] * (len(field) + 1 + len(subject)) + [False] + [True] * len(said)
         ids += close if asked else []
     learned += [False] * (len(ids) - len(learned))
     return Rendered(tuple(ids), tuple(learned))
@@ -172,7 +177,11 @@ def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
             said = chat.encode(f" {value}")
             if said[0] == blank:  # it is before each value; what is decided is what follows
                 said, be = said[1:], be + " "
-            ids += [*chat.encode(key + be.removesuffix(" ")), *said]
+            spelled = chat.encode(key)
+            ids.append(spelled[0])
+            learned += [False] * (len(ids) - len(learned))
+            ids += [*spelled[1:], *chat.encode(be.removesuffix(" ")), *said]
+            learned += [asked] * (len(spelled) - 1)
             learned += [False] * (len(ids) - len(learned) - len(said)) + [True] * len(said)
             ids += [] if asked else chat.encode("\n")
         ids += close if asked else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 
 import numpy as np
@@ -24,17 +25,24 @@ IGNORED = -100
 CHARACTERS = 1.6
 """Most characters of a day per token of its room; scenes have about 2.6 characters a token and an opening."""
 TRIES = 4
+DECISIVE = 5.0
+"""How much more than another a token counts that decides: the first of a reply (a call or an answer, accept or revise)
+and what a key, a value and an argument begin with. What follows mostly follows from it."""
+FORKS = ("The", " is", '": "')
+"""Behind these it is decided which key, value or argument it is."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids` and `targets`, both int64 of (tokens,); a target is the id that follows, or IGNORED.
+    """`ids` and `targets`, both int64 of (tokens,); a target is the id that follows, or IGNORED. `weights`: how much
+    each target counts, float32 of (tokens,).
 
     `parts`: how many tokens each scene has, in their order; a scene is read without the others.
     """
 
     ids: NDArray[np.int64]
     targets: NDArray[np.int64]
+    weights: NDArray[np.float32]
     parts: tuple[int, ...]
 
 
@@ -55,7 +63,21 @@ def batch(
     learned = np.concatenate([one.learned[1:] for one in scenes])[:tokens].astype(np.bool_)
     parts = [len(one.ids) - 1 for one in scenes]
     parts[-1] += room  # it is cut where it is too long
-    return Batch(ids, np.where(learned, follow, IGNORED), tuple(parts))
+    return Batch(ids, np.where(learned, follow, IGNORED), _weights(chat, ids, learned), tuple(parts))
+
+
+def _weights(chat: Chat, ids: NDArray[np.int64], learned: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A blank of its own before what is decided decides nothing; the token behind it does."""
+    blank, forks = _forks(chat)
+    before = np.roll(ids, 1)
+    decisive = ~np.roll(learned, 1) | np.isin(ids, forks) | ((ids == blank) & np.isin(before, forks))
+    return np.where(decisive, np.float32(DECISIVE), np.float32(1.0))
+
+
+@cache
+def _forks(chat: Chat) -> tuple[int, list[int]]:
+    """(the id of a blank, those of FORKS)."""
+    return chat.encode(" 1")[0], [chat.encode(f"{fork}1")[0] for fork in FORKS]
 
 
 def _fitting(chat: Chat, room: int, seed: str, split: Split, stage: StageName) -> Rendered:

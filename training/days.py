@@ -44,8 +44,10 @@ RECURRING = 0.5
 class Day:
     """A room and what was said in it."""
 
-    def __init__(self, words: Vocabulary, tools: tuple[str, ...] = (), notes: int = 0) -> None:
+    def __init__(self, words: Vocabulary, tools: tuple[str, ...] = (), notes: int = 0, calm: bool = False) -> None:
+        """`calm`: nothing else comes up than what is talked about."""
         self.words = words
+        self.calm = calm
         self.noted = [fact(words) for _ in range(notes)]
         self.room = Room(words, tools, [f"- {one.said}" for one in self.noted])
         self.told: list[Fact] = []
@@ -76,7 +78,7 @@ class Day:
             place = rng.randrange(len(self.told))
             one = again(self.words, self.told.pop(place))
         hits = self._near(one, rng.choice((0, 0, 0, 1, 2)))
-        context = passage(self.words, rng.randint(100, 900)) if rng.random() < 0.15 else ""
+        context = passage(self.words, rng.randint(100, 900)) if not self.calm and rng.random() < 0.15 else ""
         self.room.asks(one.said, [*hits, *self.noise()], context=context)
         self.room.says(NOTED)
         self.told.append(one)
@@ -115,9 +117,9 @@ class Day:
         """As found, with an instruction among the memories."""
         return self.found(injected=True)
 
-    def missing(self) -> Right:
+    def missing(self, one: Fact | None = None) -> Right:
         """No memory holds it; with tools, a recall is tried first."""
-        one = fact(self.words)
+        one = one or fact(self.words)
         asked = question(self.words, one)
         if self.room.tools:
             self._look_up(one, asked, self._memories(one, there=False))
@@ -126,20 +128,15 @@ class Day:
         self.room.says(one.unknown)
         return Right()
 
-    def from_window(self) -> Right:
-        """It was said a few turns before."""
+    def from_window(self, one: Fact | None = None) -> Right:
+        """It was said some turns before: no memory of it is shown, since it is in view."""
         if not self.told:
             return self.found()
         rng = self.words.rng
-        one = rng.choice(self.told)
-        hits = self._near(one, rng.choice((0, 1, 2))) + self.noise()
-        cited = ""
-        if rng.random() < 0.5:  # what was said is a memory at once
-            hits.append(self.room.hit(one.said))
-            cited = f" [{hits[-1].citation}]"
-            rng.shuffle(hits)
+        one = one or rng.choice(self.told)
+        hits = self._near(one, rng.choice((0, 0, 0, 1, 2))) + self.noise()
         self.room.asks(question(self.words, one), hits)
-        self.room.says(f"{one.answer}{cited}.")
+        self.room.says(f"{one.answer}.")
         return Right(one.value)
 
     def from_seen(self) -> Right:
@@ -337,6 +334,8 @@ class Day:
         something else."""
         rng = self.words.rng
         found: list[Hit] = []
+        if self.calm:
+            return found
         if self.seen and rng.random() < RECURRING:
             shown = [hit for _, hit in self.seen.values()]
             found += rng.sample(shown, min(len(shown), rng.randint(1, 3)))
@@ -390,8 +389,8 @@ class Day:
 Exchange = Callable[[Day], Right]
 SAYING: tuple[Exchange, ...] = (Day.tell, Day.tell, Day.tell, Day.chat, Day.chat)
 ASKING: tuple[Exchange, ...] = (
-    Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window, Day.from_notebook,
-    Day.from_notebook, Day.quoted, Day.from_seen, Day.unseen,
+    Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window, Day.from_window,
+    Day.from_window, Day.from_notebook, Day.from_notebook, Day.quoted, Day.from_seen, Day.unseen,
 )  # fmt: skip
 SEEN: tuple[Exchange, ...] = (Day.from_seen, Day.from_seen, Day.from_seen, Day.unseen)
 """What is asked for in a row: many answers for the memories of one question."""
@@ -443,6 +442,22 @@ def bare(words: Vocabulary, length: int) -> Scene:
         words.rng.choice((*BARE, *SAYING))(made)
     right = made.found()
     return Scene("bare", "", (), tuple(made.room.lines), right)
+
+
+def talk(words: Vocabulary, most: int) -> Scene:
+    """Up to `most` facts are told and then asked for, as a first conversation goes: all of it stands in the window."""
+    rng = words.rng
+    made = Day(words, _tools(words) if rng.random() < 0.5 else (), rng.choice((0, 0, 1, 3)), calm=True)
+    while len(made.told) < most and (not made.told or rng.random() < 1 - 1 / most):
+        made.tell()
+    for one in rng.sample(made.told, len(made.told)):
+        other = alike(words, one)
+        keys = {fact.key for fact in (*made.told, *made.noted, *(seen for seen, _ in made.seen.values()))}
+        if rng.random() < MISSING and other.key not in keys:
+            made.missing(other)
+        else:
+            made.from_window(one)
+    return _scene("talk", made, made.tell())
 
 
 def calls(words: Vocabulary, length: int) -> Scene:

@@ -11,7 +11,7 @@ from training.sentences import capital
 from training.vocabulary import Vocabulary
 
 TRIES = 20
-LOOSE, BUILT = 0.3, 0.4
+LOOSE, BUILT = 0.18, 0.35
 """Shares of the taught statements and questions that are of no phrase, and of phrases that are put together."""
 
 

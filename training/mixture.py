@@ -9,7 +9,7 @@ from typing import Literal
 
 from training import drills
 from training.abstract import CITED, COPYING, WORDS
-from training.days import bare, calls, day, quick
+from training.days import bare, calls, day, quick, talk
 from training.plans import plan
 from training.scenes import Scene
 from training.verdicts import KINDS as VERDICTS
@@ -44,8 +44,8 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 60, "bare": 20, "day": 40, "calls": 25, "rewrite": 8, "verdict": 14, "short verdicts": 14, "plan": 3,
-    "looked up": 12, "copied": 3, "written": 1,
+    "quick": 45, "talk": 45, "bare": 25, "day": 35, "calls": 25, "rewrite": 8, "verdict": 14, "short verdicts": 14,
+    "plan": 3, "looked up": 8, "copied": 3, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (COPYING,)),
@@ -60,15 +60,17 @@ STAGES: dict[StageName, Stage] = {
     "lists-4": Stage(0.1, shares=LISTS),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
-    "days": Stage(0.3, (3, WORDS, WORDS, CITED), shares=DAYS),
+    "days": Stage(0.22, (3, WORDS, WORDS, CITED), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and then
 among memories, and whole days. Each step is short where the one before it is mastered, and is not made at all where it
 is left out."""
-BARE_LENGTH = 1_800
+BARE_LENGTH = 3_000
 """Most characters of a bare day."""
 QUICK_LENGTH, MOST_QUICK = 180, 14
 """Characters of a memory with its question and answer; most memories that are asked for in a row."""
+TALK_LENGTH = 260
+"""Characters of a fact that is told and asked for, with the opening's share."""
 VERDICT_LENGTH, MOST_VERDICTS = 480, 10
 """Characters of a question with its verdict; most of them in a row."""
 SHORT_LENGTH, MOST_SHORT = 100, 24
@@ -95,6 +97,8 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
             return bare(words, rng.randint(0, min(length // 2, BARE_LENGTH)))
         case "quick":
             return quick(words, max(2, min(length // QUICK_LENGTH, MOST_QUICK)))
+        case "talk":
+            return talk(words, max(2, min(length // TALK_LENGTH, MOST_QUICK)))
         case "rewrite":
             return day(words, "rewrite", rng.randint(length // 4, length))
         case "verdict":

@@ -28,7 +28,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 APART = (2, 300, 3_000, 60_000, 600_000, 600_000)
 """Most minutes between two memories of a window. Of those that lie close together only a digit or two tells which is
 cited: not enough to learn it from."""
-CLIENTS = ("claude-code", "claude-code", "claude-desktop", "a person", "inspector", "demo")
+CLIENTS = ("claude-code", "claude-code", "claude-desktop", "a person", "inspector", "mcp")
 
 Role = Literal["user", "tool", "assistant"]
 

@@ -5,7 +5,7 @@ Knows byte-level BPE and what it may merge; does not know the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -28,15 +28,10 @@ def pieces(common: Iterable[str]) -> str:
 KINDS = (".md", ".py", ".toml", ".sql", ".yml", ".txt")
 
 
-def make(texts: Iterable[str], common: Iterable[str]) -> str:
+def make(texts: Iterable[str], common: Collection[str]) -> str:
     """Trains on `texts` and returns the tokenizer as JSON: 4,096 ids, control tokens first, then all bytes."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pieces(common)), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = _split(common)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -48,7 +43,18 @@ def make(texts: Iterable[str], common: Iterable[str]) -> str:
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() != VOCABULARY:
         raise ValueError(f"the texts give {tokenizer.get_vocab_size()} tokens, not {VOCABULARY}; give more of them")
+    # A common word that the texts do not hold would be cut like " a" and "uthor": it is no common word.
+    tokenizer.pre_tokenizer = _split(word for word in common if len(tokenizer.encode(f" {word}").ids) == 1)
     return str(tokenizer.to_str(pretty=False)) + "\n"
+
+
+def _split(common: Iterable[str]) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pieces(common)), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
 def project_texts(folders: Iterable[Path]) -> Iterator[str]:

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
-FIRST = 5.0
-"""How much more than another the first token of what is learned counts: it decides (a call or an answer, accept or
-revise), and what follows mostly follows from it."""
 WITHIN_PARTS = "within-parts"
 """The attention's name in transformers' register."""
 
@@ -202,15 +199,14 @@ def _batch(chat: Chat, settings: Settings, step: int) -> Batch:
 
 
 def _loss(model: LlamaForCausalLM, made: Batch, place: Any) -> Any:
-    """Cross entropy over the places that are learned, weighted by FIRST; the head is computed for those alone."""
+    """Cross entropy over the places that are learned, by their weights; the head is computed for those alone."""
     import torch
 
     ids, targets = torch.from_numpy(made.ids).to(place), torch.from_numpy(made.targets).to(place)
     hidden = model.model(input_ids=ids[None], parts=made.parts).last_hidden_state[0]  # (tokens, hidden)
     learned = targets != IGNORED
     logits = model.lm_head(hidden[learned]).float()
-    first = learned & ~torch.nn.functional.pad(learned[:-1], (1, 0))
-    weights = torch.where(first, FIRST, 1.0)[learned]
+    weights = torch.from_numpy(made.weights).to(place)[learned]
     losses = torch.nn.functional.cross_entropy(logits, targets[learned], reduction="none")
     return (losses * weights).sum() / weights.sum()
 
