@@ -1,8 +1,8 @@
 """The demo of evolution: a month of exchanges becomes a generation, is judged, speaks, and is taken back.
 
-`python demo/evolving.py`, alone or as a part of `make demo`. The model has the seedling's random weights, which mean
-nothing before the dream and little after sixty steps: what is shown is that the answer changes, and changes back. The
-gate's limits are wide here for the same reason. Exit status 0 only if every check held.
+`python demo/evolving.py`, alone or as a part of `make demo`. The model has the seedling's shape and random weights, which
+mean nothing before the dream and little after sixty steps: what is shown is that the answer changes, and changes back.
+The gate's limits are wide here for the same reason. Exit status 0 only if every check held.
 """
 
 from __future__ import annotations
@@ -69,12 +69,22 @@ def month(seed: int = 7) -> Iterator[dict[str, object]]:
 
 
 def base(home: Path) -> Path:
-    """A model folder with the seedling's weights, not its note that they are untrained: no dream takes such words."""
+    """A model folder of the seedling's shape with random weights: so few steps would spoil taught ones, and the gate
+    would rightly say so."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
     from engine.seedling.weights import seedling
 
     folder = home / "models" / "month"
     shutil.copytree(seedling(), folder)
-    (folder / "soul.json").unlink()
+    (folder / "soul.json").unlink()  # no dream takes a stand-in
+    rng = np.random.default_rng(7)
+    drawn = {
+        name: np.ones_like(one) if "norm" in name else (0.02 * rng.standard_normal(one.shape)).astype(one.dtype)
+        for name, one in sorted(load_file(folder / "model.safetensors").items())
+    }
+    save_file(drawn, folder / "model.safetensors", metadata={"format": "mlx"})
     return folder
 
 

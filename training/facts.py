@@ -13,6 +13,11 @@ from training.vocabulary import Vocabulary
 TRIES = 20
 LOOSE, BUILT = 0.18, 0.35
 """Shares of the taught statements and questions that are of no phrase, and of phrases that are put together."""
+ASKED_BY = {"person": "Who", "date": "When", "place": "Where"}
+SAID_BY = {"date": "on", "place": "in", "money": "at"}
+"""How one asks for values of a kind, and the word that stands before them."""
+OWN = 0.15
+"""Share of the taught statements and questions that are of these."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ def fact(
         said = f"{words.lead()}{sentences.statement(words, noun, subject, value)}{words.tail()}"
         return Fact(kind, noun, subject, value, said)
     template = words.rng.choice(STATEMENTS[words.split])
+    if words.split == "train" and kind in SAID_BY and words.rng.random() < OWN:
+        template = f"{{K}} is {SAID_BY[kind]} {{v}}."
     said = template.format(k=key, K=capital(key), v=value, f=noun, s=subject, S=capital(subject))
     said = f"{words.lead()}{said}{words.tail()}"
     return Fact(kind, noun, subject, value, said)
@@ -118,6 +125,8 @@ def question(words: Vocabulary, about: Fact) -> str:
     if drawn < LOOSE + BUILT:
         return f"{words.lead()}{sentences.request(words, about.field, about.subject)}{words.tail()}"
     template = rng.choice(QUESTIONS[words.split])
+    if words.split == "train" and about.kind in ASKED_BY and rng.random() < 2 * OWN:
+        template = f"{ASKED_BY[about.kind]} {rng.choice(('is', 'is', 'was'))} {{k}}?"
     asked = template.format(k=about.key, K=capital(about.key), f=about.field, s=about.subject, S=capital(about.subject))
     return f"{words.lead()}{asked}{words.tail()}"
 

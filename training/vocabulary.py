@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from engine.seedling.prose import ADVERBS, DETERMINERS, LINKS, PREPOSITIONS, PRONOUNS, VERBS
+from engine.seedling.prose import ADJECTIVES, ADVERBS, DETERMINERS, LINKS, NOUNS, PREPOSITIONS, PRONOUNS, VERBS
 from engine.seedling.weights import tokenizer_bytes
 
 Split = Literal["train", "held_out"]
@@ -169,14 +169,18 @@ class Vocabulary:
         return f"{first} {self.name()}" if self.rng.random() < 0.3 else first
 
     def subject(self) -> str:
-        """What facts are about: a project, a person, a thing with a name."""
+        """What facts are about: a project, a person, a thing with or without a name."""
         drawn = self.rng.random()
-        if drawn < 0.65:
+        if drawn < 0.5:
             return self.name()
-        if drawn < 0.8:
+        if drawn < 0.62:
             return self.person()
-        kind = self.of(TOPICS)
-        return f"the {kind} project" if drawn < 0.9 else f"{self.name()} {self.rng.choice(('North', 'South', 'Two'))}"
+        if drawn < 0.7:
+            return f"{self.name()} {self.rng.choice(('North', 'South', 'Two'))}"
+        if drawn < 0.78:
+            return f"the {self.of(TOPICS)} project"
+        thing = self.of(TOPICS if self.rng.random() < 0.5 else NOUNS)
+        return f"the {thing}" if drawn < 0.92 else f"the {self.of(ADJECTIVES)} {thing}"
 
     def field(self) -> tuple[str, str]:
         """(kind of value, the field's noun)."""

@@ -179,6 +179,7 @@ async def test_text_from_outside_stays_within_its_fence(home: Path, database: Da
         control = set(range(len(CONTROL)))
         assert [id for id in user.ids if id in control] == [id for id in engine.chat.turn("user", "x") if id in control]
         assert user.content.count("</data>") == user.content.count("<data ")
+        assert user.content.endswith("</data>\n\nTask from person:\nRead this."), "what is asked stands last"
 
 
 def test_a_fence_cannot_be_closed_from_within() -> None:

@@ -12,7 +12,7 @@ from agents import questions
 from agents.planning import drawn
 from engine.chat import Chat
 from training import phrases, sentences, words
-from training.days import quick
+from training.days import quick, talk
 from training.mixture import MARKED, marked, scene
 from training.rendering import before, rendered, said, tools_of
 from training.vocabulary import Split, Vocabulary, split_of
@@ -64,6 +64,22 @@ def test_a_quick_answer_cites_the_memory_that_says_it() -> None:
             assert answer.split(" is ", 1)[1] in told
             cited += 1
     assert cited > 100
+    assert unknown > 15
+
+
+def test_what_is_asked_for_in_a_talk_was_told_in_it() -> None:
+    answered = unknown = 0
+    for place in range(40):
+        one = talk(Vocabulary(random.Random(f"talk {place}"), "train"), 8)
+        said_before = ""
+        for line in one.lines:
+            if line.role == "assistant" and line.text.endswith(" is unknown: my memories do not say it."):
+                unknown += 1
+            elif line.role == "assistant" and not line.call and line.text != "Noted.":
+                assert line.text.removesuffix(".").split(" is ", 1)[1] in said_before
+                answered += 1
+            said_before += line.text if line.role == "user" else ""
+    assert answered > 60
     assert unknown > 15
 
 

@@ -17,7 +17,7 @@ from training import words
 
 torch = pytest.importorskip("torch")
 
-from training.batches import IGNORED, batch  # noqa: E402 (after the skip)
+from training.batches import DECISIVE, IGNORED, batch  # noqa: E402 (after the skip)
 from training.export import export  # noqa: E402
 from training.trainer import CHECKPOINT, CURVE, Point, Settings, fresh, rate_at, shape, train  # noqa: E402
 
@@ -58,6 +58,19 @@ def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> Non
         assert np.array_equal(targets[:-1][taught], ids[1:][taught])
         at += size
     assert (first.targets != IGNORED).mean() < 0.5
+
+
+def test_what_decides_counts_more_than_what_follows(chat: Chat) -> None:
+    made = batch(chat, 4_000, 2_000, 1, 3)
+    heavy = made.weights == DECISIVE
+    learned = made.targets != IGNORED
+    firsts = learned & ~np.roll(learned, 1)
+    assert heavy[firsts].all()
+    the, be = (chat.encode(word)[0] for word in ("The port", " is"))
+    for place in np.flatnonzero(learned & np.isin(made.ids, [the, be])):
+        assert heavy[place]
+    assert set(made.weights) == {1.0, DECISIVE}
+    assert heavy[learned].mean() < 0.5
 
 
 def test_a_scene_is_read_without_those_beside_it(chat: Chat) -> None:
