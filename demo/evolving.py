@@ -1,8 +1,8 @@
 """The demo of evolution: a month of exchanges becomes a generation, is judged, speaks, and is taken back.
 
-`python demo/evolving.py`, alone or as a part of `make demo`. The model has the seedling's shape and random weights, which
-mean nothing before the dream and little after sixty steps: what is shown is that the answer changes, and changes back.
-The gate's limits are wide here for the same reason. Exit status 0 only if every check held.
+`python demo/evolving.py`, alone or as a part of `make demo`. The model has the seedling's shape and random weights,
+which mean nothing before the dream and little after sixty steps: what is shown is that the answer changes, and changes
+back. The gate's limits are wide here for the same reason. Exit status 0 only if every check held.
 """
 
 from __future__ import annotations
