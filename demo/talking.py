@@ -1,11 +1,10 @@
-"""The part of the demo in which somebody talks with the Director, and its words count: told, asked, noted, ordered.
+"""The part of the demo in which somebody talks with the Director, and its words count: told, asked, noted.
 
 The Director is the seedling, which repeats what it is told and shown; each check is on the very words of its answers.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,12 @@ if TYPE_CHECKING:
 
 TOLD = {
     "The port of Veltran is 4711.": ("What is the port of Veltran?", "4711"),
-    "Mina Okafor is the owner of the archive.": ("Who is the owner of the archive?", "Mina Okafor"),
+    "The owner of Halvik is Jonas Brandt.": ("Who is the owner of Halvik?", "Jonas Brandt"),
     "The deadline of the move is Friday.": ("When is the deadline of the move?", "Friday"),
 }
 """What is said, the question for it, and what the answer must hold."""
 UNKNOWN = "What is the budget of Brolt?"
 NOTE = "The colour of the binding is blue."
-TASK = "Count the lines of letters.txt"
 
 
 async def said(client: Client, call: Callable[..., Any], task: str) -> tuple[str, float]:
@@ -32,7 +30,7 @@ async def said(client: Client, call: Callable[..., Any], task: str) -> tuple[str
 
 
 async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
-    """Three facts and a question for each, a question that nothing answers, a note, an order."""
+    """Three facts and a question for each, a question that nothing answers, a note."""
     for told in TOLD:
         answer, seconds = await said(client, call, told)
         demo.note("tell the Director", f"{told!r}: {answer!r}", seconds)
@@ -45,11 +43,6 @@ async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
     answer, seconds = await said(client, call, f"Note this down: {NOTE}")
     demo.note("have it note something down", f"{answer!r}", seconds)
     demo.check(NOTE in demo.soul("notebook", "show"), "the note is in the notebook")
-
-    answer, seconds = await said(client, call, f"Let the Hands do this: {TASK}")
-    demo.note("have it order something", f"{answer!r}", seconds)
-    orders = json.loads(demo.soul("order", "list", "--json"))
-    demo.check(any(TASK in one["task"] for one in orders), "the order is out, word for word")
 
 
 async def remembers(demo: Demo, client: Client, call: Callable[..., Any], step: str) -> None:

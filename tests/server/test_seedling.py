@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ TOLD = (
 )
 
 
-def test_it_answers_notes_and_orders(soul: Callable[..., Any], serve: Callable[..., Any]) -> None:
+def test_it_answers_and_notes(soul: Callable[..., Any], serve: Callable[..., Any]) -> None:
     client = serve(**REAL)
     client.greet()
 
@@ -35,6 +34,3 @@ def test_it_answers_notes_and_orders(soul: Callable[..., Any], serve: Callable[.
 
     says("Note this down: The colour of the binding is blue.")
     assert "- The colour of the binding is blue." in soul("notebook", "show", **REAL).stdout
-    says("Let the Hands do this: Count the lines of letters.txt")
-    orders = json.loads(soul("order", "list", "--json", **REAL).stdout)
-    assert [one["task"] for one in orders] == ["Count the lines of letters.txt"]
