@@ -28,7 +28,7 @@ from mcp_types import CallToolResult, TextContent
 from planning import plan
 from rich.console import Console
 from rich.table import Table
-from talking import remembers, talk
+from talking import QUESTION, remembers, talk
 
 ROOT = Path(__file__).resolve().parent.parent
 SOUL = Path(sys.executable).parent / "soul"
@@ -143,7 +143,6 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
     )
     console.print(f"    {clip(answer, 200)}", style="dim", markup=False)
     demo.check(len(heard) >= 3, "tokens arrive as progress")
-    _, cold = first_token(answer)
 
     order, seconds = await call(
         client,
@@ -173,7 +172,7 @@ async def before(demo: Demo, client: Client, call: Callable[..., Any]) -> dict[s
         started = time.monotonic()
         said = demo.soul("self", "approve", pending[0])
         demo.note("the person approves it", clip(said), time.monotonic() - started)
-    return {"note": note, "order": id, "self": "I prefer short sentences.", "first_token": cold}
+    return {"note": note, "order": id, "self": "I prefer short sentences."}
 
 
 async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict[str, str]) -> None:
@@ -192,16 +191,37 @@ async def after(demo: Demo, client: Client, call: Callable[..., Any], kept: dict
     demo.check(order["state"] in ("accepted", "revise", "rejected"), "the reviewed order is there")
     demo.check(survey["memory"]["mounted"] == ["code"], "the mount is there")
 
-    answer, seconds = await call(client, "invoke_agent", task="And where is that written?", wait_s=120)
+
+async def goes_on(demo: Demo, client: Client, call: Callable[..., Any], cold: str) -> None:
+    """What the Director had read before the kill is not read again; `cold` is its first answer of all."""
+    answer, seconds = await call(client, "invoke_agent", task=QUESTION, wait_s=120)
     cached, resumed = first_token(answer)
     found = json.loads(demo.soul("agents", "--json"))
     kb = sum(one["disk_bytes"] for one in found["agents"]) / 1e3
     demo.note(
         "the Director goes on from disk",
-        f"{cached:,} tokens not read again, {kb:,.0f} kB on disk; {resumed} (cold: {kept['first_token']})",
+        f"{cached:,} tokens not read again, {kb:,.0f} kB on disk; {resumed} (cold: {first_token(cold)[1]})",
         seconds,
     )
     demo.check(cached > 0, "the Director's context outlived the kill")
+
+
+async def killed(demo: Demo, client: Client) -> None:
+    """Kills the daemon and calls again."""
+    survey = json.loads(demo.soul("status", "--json"))
+    os.kill(survey["pid"], signal.SIGKILL)
+    started = time.monotonic()
+    try:
+        await client.call_tool("status", {}, read_timeout_seconds=300)
+    except MCPError as error:
+        # A request that was under way when the daemon died gets one clear error; the next one starts a new daemon.
+        console.print(f"    [dim]{clip(str(error), 300)}[/dim]")
+        await client.call_tool("status", {}, read_timeout_seconds=300)
+    demo.note(
+        "kill -9 the daemon, call again",
+        f"daemon {survey['pid']} killed, a new one answered",
+        time.monotonic() - started,
+    )
 
 
 async def pressure(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
@@ -268,24 +288,13 @@ async def run(demo: Demo) -> None:
     started = time.monotonic()
     async with Client(parameters, mode="legacy", read_timeout_seconds=300) as client:
         demo.note("connect through the bridge", "initialize answered by the warm daemon", time.monotonic() - started)
-        await talk(demo, client, call)
-        kept = await before(demo, client, call)
-        survey = json.loads(demo.soul("status", "--json"))
-        os.kill(survey["pid"], signal.SIGKILL)
-        started = time.monotonic()
-        try:
-            await client.call_tool("status", {}, read_timeout_seconds=300)
-        except MCPError as error:
-            # A request that was under way when the daemon died gets one clear error; the next one starts a new daemon.
-            console.print(f"    [dim]{clip(str(error), 300)}[/dim]")
-            await client.call_tool("status", {}, read_timeout_seconds=300)
-        demo.note(
-            "kill -9 the daemon, call again",
-            f"daemon {survey['pid']} killed, a new one answered",
-            time.monotonic() - started,
-        )
-        await after(demo, client, call, kept)
+        cold = await talk(demo, client, call)
+        await killed(demo, client)
+        await goes_on(demo, client, call, cold)
         await remembers(demo, client, call, "ask again after the kill")
+        kept = await before(demo, client, call)
+        await killed(demo, client)
+        await after(demo, client, call, kept)
         await plan(demo, client, call, clip)
         await pressure(demo, client, call)
 

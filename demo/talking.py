@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from demo.demo import Demo
 
+QUESTION = "What is the port of Veltran?"
 TOLD = {
-    "The port of Veltran is 4711.": ("What is the port of Veltran?", "4711"),
+    "The port of Veltran is 4711.": (QUESTION, "4711"),
     "The owner of Halvik is Jonas Brandt.": ("Who is the owner of Halvik?", "Jonas Brandt"),
     "The deadline of the move is Friday.": ("When is the deadline of the move?", "Friday"),
 }
@@ -23,17 +24,24 @@ UNKNOWN = "What is the budget of Brolt?"
 NOTE = "The colour of the binding is blue."
 
 
+def words(answer: str) -> str:
+    """The Director's own words, without the stand-in's notice and the sources."""
+    return answer.split("]\n\n", 1)[-1].split("\n\n")[0].strip()
+
+
 async def said(client: Client, call: Callable[..., Any], task: str) -> tuple[str, float]:
-    """(the Director's own words without the stand-in's notice and the sources, the seconds until they were there)."""
+    """(its words, the seconds until they were there)."""
     answer, seconds = await call(client, "invoke_agent", task=task, wait_s=120)
-    return answer.split("]\n\n", 1)[-1].split("\n\n")[0].strip(), seconds
+    return words(answer), seconds
 
 
-async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
-    """Three facts and a question for each, a question that nothing answers, a note."""
+async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> str:
+    """Three facts and a question for each, a question that nothing answers, a note; the first answer of all."""
+    first = ""
     for told in TOLD:
-        answer, seconds = await said(client, call, told)
-        demo.note("tell the Director", f"{told!r}: {answer!r}", seconds)
+        whole, seconds = await call(client, "invoke_agent", task=told, wait_s=120)
+        first = first or whole
+        demo.note("tell the Director", f"{told!r}: {words(whole)!r}", seconds)
     await remembers(demo, client, call, "ask the Director")
 
     answer, seconds = await said(client, call, UNKNOWN)
@@ -43,6 +51,7 @@ async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
     answer, seconds = await said(client, call, f"Note this down: {NOTE}")
     demo.note("have it note something down", f"{answer!r}", seconds)
     demo.check(NOTE in demo.soul("notebook", "show"), "the note is in the notebook")
+    return first
 
 
 async def remembers(demo: Demo, client: Client, call: Callable[..., Any], step: str) -> None:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def living(home: Path, database: Database) -> AsyncIterator[House]:
     """A house whose model is the generation in force of its home."""
-    base = seedling(home / "models")
+    base = seedling()
     integrate(home, base, [adapter("week-1", base, 1, size=0.5)], Ties(1.0), setting="seedling", report=quiet)
     settings = Settings(home, model="seedling", download=False)
     async with open_house(home, database, None, engine_opener=lambda part: open_engine(part, settings)) as house:
