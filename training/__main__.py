@@ -57,7 +57,7 @@ def main() -> None:
             sys.stderr.write(f"step {point.step + 1} {stage} loss {loss:.3f} {point.seconds:.0f} s\n")
 
     try:
-        chat = words.chat(given.out / "words")
+        chat = words.chat()
         model, curve = train(chat, settings, given.out, report, given.until, fuse=given.fuse, start=given.start)
         export(model, shape(settings), given.out / "model")
         draw(curve, given.out / "curve.png")
