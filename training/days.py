@@ -60,6 +60,11 @@ class Day:
         """Characters of all lines."""
         return sum(len(line.text) for line in self.room.lines)
 
+    @property
+    def known(self) -> set[str]:
+        """What was told, noted or shown, by what it would be asked for."""
+        return {*self.seen, *(one.key for one in (*self.told, *self.noted))}
+
     def pick(self, phrases: Phrases, **values: str) -> str:
         return self.words.rng.choice(phrases[self.words.split]).format(**values)
 
@@ -159,7 +164,7 @@ class Day:
             return self.missing()
         like, _ = self.words.rng.choice(list(self.seen.values()))
         one = alike(self.words, like)
-        if one.key in {*self.seen, *(other.key for other in (*self.told, *self.noted))}:
+        if one.key in self.known:
             return self.missing()
         self.room.asks(question(self.words, one), self.noise())
         self.room.says(one.unknown)
@@ -332,10 +337,10 @@ class Day:
     def noise(self) -> list[Hit]:
         """What else comes up: memories shown before, earlier questions and answers, acknowledgements, passages about
         something else."""
+        if self.calm:
+            return []
         rng = self.words.rng
         found: list[Hit] = []
-        if self.calm:
-            return found
         if self.seen and rng.random() < RECURRING:
             shown = [hit for _, hit in self.seen.values()]
             found += rng.sample(shown, min(len(shown), rng.randint(1, 3)))
@@ -452,8 +457,7 @@ def talk(words: Vocabulary, most: int) -> Scene:
         made.tell()
     for one in rng.sample(made.told, len(made.told)):
         other = alike(words, one)
-        keys = {fact.key for fact in (*made.told, *made.noted, *(seen for seen, _ in made.seen.values()))}
-        if rng.random() < MISSING and other.key not in keys:
+        if rng.random() < MISSING and other.key not in made.known:
             made.missing(other)
         else:
             made.from_window(one)
