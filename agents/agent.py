@@ -311,13 +311,14 @@ class Agent:
 def asked(task: Task, sources: tuple[Hit, ...]) -> str:
     """The user turn of a task: the nearest memories, what came with it, then its words and constraints.
 
+    A memory's source stands behind it, as an answer cites it: who copies the one goes on with the other.
     The words stand last, next to where the answer begins: models small and large find better what they have read
     before they know the question than a question behind which they have read on (Anthropic, "Long context prompting
     tips": the query at the end).
     """
     parts: list[str] = []
     if sources:
-        lines = "\n".join(f"[{hit.citation}] {hit.prose}" for hit in sources)
+        lines = "\n".join(f"{hit.prose} [{hit.citation}]" for hit in sources)
         parts.append(fenced(lines, "nearest memories"))
     if task.context:
         parts.append(fenced(task.context, f"context given by {task.client}"))

@@ -1,10 +1,11 @@
-"""The part of the demo in which somebody talks with the Director, and its words count: told, asked, noted.
+"""The part of the demo in which somebody talks with the Director, and its words count: told, asked, noted, ordered.
 
 The Director is the seedling, which repeats what it is told and shown; each check is on the very words of its answers.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ TOLD = {
 """What is said, the question for it, and what the answer must hold."""
 UNKNOWN = "What is the budget of Brolt?"
 NOTE = "The colour of the binding is blue."
+TASK = "Count the lines of letters.txt."
 
 
 def words(answer: str) -> str:
@@ -36,7 +38,7 @@ async def said(client: Client, call: Callable[..., Any], task: str) -> tuple[str
 
 
 async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> str:
-    """Three facts and a question for each, a question that nothing answers, a note; the first answer of all."""
+    """Three facts, each asked for; a question that nothing answers, a note, an order. Gives the first answer of all."""
     first = ""
     for told in TOLD:
         whole, seconds = await call(client, "invoke_agent", task=told, wait_s=120)
@@ -51,6 +53,11 @@ async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> str:
     answer, seconds = await said(client, call, f"Note this down: {NOTE}")
     demo.note("have it note something down", f"{answer!r}", seconds)
     demo.check(NOTE in demo.soul("notebook", "show"), "the note is in the notebook")
+
+    answer, seconds = await said(client, call, f"Let the Hands do this: {TASK}")
+    demo.note("have it give the Hands an order", f"{answer!r}", seconds)
+    orders = json.loads(demo.soul("order", "list", "--json"))
+    demo.check(any(one["task"] == TASK for one in orders), "the order is out, word for word")
     return first
 
 

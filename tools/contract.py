@@ -56,6 +56,9 @@ class SoulTool(Tool):
     ) -> SoulTool:
         """Wraps an async function; `recorded` calls are written to memory as packets (kinds call and result).
 
+        The grammar that holds a model's calls keeps the order of the function's arguments. So those come first by
+        which the kinds of a call differ: all of it is decided at one place, and a small model decides better so.
+
         `always_load` asks Claude Code not to hide the tool behind its tool search.
         """
         meta = {"anthropic/alwaysLoad": True} if always_load else None

@@ -38,11 +38,11 @@ def tool(house: House) -> SoulTool:
 
     async def invoke_agent(
         ctx: Context[Any, Any],
+        agent: Annotated[str, Field(max_length=64, description="director or hands")] = "director",
         task: Annotated[str, Field(max_length=100_000, description="What to do or answer")] = "",
         constraints: Annotated[
             list[Annotated[str, Field(max_length=2000)]], Field(max_length=50, description="Rules the work must keep")
         ] = [],  # noqa: B006 -- pydantic copies it
-        agent: Annotated[str, Field(max_length=64, description="director or hands")] = "director",
         context: Annotated[str, Field(max_length=400_000, description="Material to read, as data")] = "",
         job: Annotated[str, Field(max_length=64, description="Id of a job to fetch")] = "",
         wait_s: Annotated[float, Field(ge=0, le=600, description="Seconds to wait for the answer")] = 45,

@@ -25,10 +25,11 @@ def tool(house: House) -> SoulTool:
     """The tool, bound to its house."""
 
     async def mount_corpus(
-        name: Annotated[str, Field(max_length=1024, description="Name of the corpus")],
         ctx: Context[Any, Any],
-        path: Annotated[str, Field(max_length=4096, description="Folder or file to index first")] = "",
+        *,
         unmount: Annotated[bool, Field(description="Take it off instead")] = False,
+        path: Annotated[str, Field(max_length=4096, description="Folder or file to index first")] = "",
+        name: Annotated[str, Field(max_length=1024, description="Name of the corpus")],
     ) -> str:
         memory = await house.memory.get()
         corpora = memory.corpora

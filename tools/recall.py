@@ -97,16 +97,15 @@ def tool(house: House) -> SoulTool:
 
 
 def shown(query: str, where: str, hits: tuple[Hit, ...], *, why: bool = False) -> str:
-    """The hits as text: number, source, scores, id, then the words; with `why`, what each score is made of."""
+    """The hits as text: number, words, then source, scores and id; with `why`, what each score is made of."""
     if not hits:
         return (
             f"Nothing in {where} matches {query!r}. Try other words, corpus='*', or mount a corpus "
             "(soul://corpora lists them)."
         )
     blocks = [
-        f"{place}. [{hit.citation}] score {hit.score:.2f} ({_parts(hit)}){_repeats(hit)}\n   id {hit.id}\n"
-        + (f"   {reasons(hit.why)}\n" if why else "")
-        + hit.prose
+        f"{place}. {hit.prose} [{hit.citation}]\n   score {hit.score:.2f} ({_parts(hit)}){_repeats(hit)}, id {hit.id}"
+        + (f"\n   {reasons(hit.why)}" if why else "")
         for place, hit in enumerate(hits, 1)
     ]
     return f"{len(hits)} from {where}:\n\n" + "\n\n".join(blocks)

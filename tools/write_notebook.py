@@ -23,14 +23,15 @@ def tool(house: House) -> SoulTool:
     """The tool, bound to its house."""
 
     async def write_notebook(
-        reason: Annotated[str, Field(max_length=500, description="Why, in a few words")],
         ctx: Context[Any, Any],
+        *,
         content: Annotated[str | None, Field(max_length=40_000)] = None,
         append: Annotated[str | None, Field(max_length=40_000)] = None,
         old: Annotated[
             str | None, Field(max_length=40_000, description="Passage that stands there exactly once")
         ] = None,
         new: Annotated[str | None, Field(max_length=40_000)] = None,
+        reason: Annotated[str, Field(max_length=500, description="Why, in a few words")],
     ) -> str:
         from memory import notebook as pages
         from memory.selves import diff

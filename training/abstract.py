@@ -28,9 +28,12 @@ COPYING, WORDS, CITED = 0, 4, 5
 """The levels that only copy, that look up facts of words, and that say where each fact of ids stands. Between the first
 two are facts of ids: of one each, of a few, and of a few between common words."""
 
+MOST_TOLD = 4
+"""Most facts of a list of words, without those that are alike."""
 ASKED = 0.6
-"""Share of the lists whose facts are asked for in turns, each before it is said again. A question holds the key as the
-fact does, and nothing of the value: who looks for the key alone finds the question, and never that a key is unknown."""
+"""Share of the lists of ids whose facts are asked for in turns, each before it is said again. A question holds the key
+as the fact does, and nothing of the value: who looks for the key alone finds the question, and never that a key is
+unknown."""
 
 Fact = tuple[list[int], list[int], list[int], bool]
 """Field, subject, value, and whether the value stands before the others."""
@@ -69,12 +72,12 @@ def _repeats(rng: np.random.Generator) -> Rendered:
 def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = False) -> Rendered:
     """Facts, and each again in the Director's own form, "The field of subject is value."; that value is learned, and of
     what was asked for its field and subject.
-    `cited`: each fact has a source before it, "[source] fact.", which is said behind the value, as memories are cited.
+    `cited`: each fact has a source behind it, "fact. [source]", which is said behind the answer, as memories are cited.
 
     A value that stands before its key is found by nothing that copying teaches. Among many words it is not found in
     thousands of steps, among single ids in two hundred, and from there it is a short way to the rest.
     """
-    glue, others, digits, (the, of, be, end, unknown, opening, closing, cite, mark) = _glue(chat)
+    glue, others, digits, (the, of, be, end, unknown, closing, cite, mark) = _glue(chat)
     begin, answered, close = _turns(chat)
     ids: list[int] = []
     learned: list[bool] = []
@@ -87,18 +90,18 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
         among, most = (digits, 12) if rng.random() < 0.5 else (others, 5)
         sources = _sources(rng, among, most, len(facts)) if cited else [[] for _ in facts]
         for source, (field, subject, value, before) in zip(sources, facts, strict=True):
-            ids += [opening, *source, closing] if cited else []
             key = [the, *field, of, *subject]
             if level < 3 or rng.random() < 0.4:
                 ids += [*value, be, *key, end] if before else [*key, be, *value, end]
+                ids += [cite, *source, closing] if cited else []
                 continue
             parts = [[value, key], [value, field, subject], [value, subject, field]][rng.choice(3, p=(0.6, 0.2, 0.2))]
             for part in ([], *parts) if before else ([], *parts[1:], parts[0]):
                 ids += [*part, *rng.choice(glue, rng.integers(0 if not part else 1, 3)).tolist()]
-            ids.append(end)
+            ids += [end, cite, *source, closing] if cited else [end]
         answers = []
         for source, (field, subject, value, _) in zip(sources, facts, strict=True):
-            answers.append((field, subject, [*value, cite, *source, closing, end] if cited else [*value, end]))
+            answers.append((field, subject, [*value, end, cite, *source, closing] if cited else [*value, end]))
         field, subject = facts[0][0], facts[-1][1]
         if not any((field, subject) == fact[:2] for fact in facts):
             answers.append((field, subject, [unknown, end]))
@@ -149,51 +152,35 @@ def _fact(
 
 
 def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
-    """The same with words: lines of facts, half of them in the plainest form, and then the answers."""
+    """The same with words: a list of facts, half of them in the plainest forms, and a question for each."""
     begin, answered, close = _turns(chat)
-    blank = chat.encode(" 1")[0]
-    ids: list[int] = []
+    facts: dict[str, stated.Fact] = {}
+    for _ in range(words.rng.randint(1, MOST_TOLD)):
+        one = stated.fact(words)
+        facts |= {other.key: other for other in (one, *stated.near(words, one, words.rng.randint(0, 2)))}
+    told = [one if words.rng.random() < 0.5 else stated.plainly(words, one) for one in facts.values()]
+    ids = [*begin]
+    for one in words.rng.sample(told, len(told)):
+        ids += chat.encode(f"- {one.said}\n")
+    missing = replace(told[0], field=told[-1].field)
+    answers = [(one, f"{one.answer}.") for one in told]
+    answers += [(missing, missing.unknown)] * (missing.key not in facts)
+    words.rng.shuffle(answers)
     learned: list[bool] = []
-    while len(ids) < LENGTH:
-        facts: dict[str, stated.Fact] = {}
-        for _ in range(words.rng.randint(1, 3)):
-            one = stated.fact(words)
-            others = stated.near(words, one, words.rng.randint(0, 2))
-            facts |= {other.key: other for other in (one, *others)}
-        told = [one if words.rng.random() < 0.5 else stated.plainly(words, one) for one in facts.values()]
-        asked = words.rng.random() < ASKED
-        ids += begin if asked else []
-        for one in words.rng.sample(told, len(told)):
-            ids += chat.encode(f"- {one.said}\n")
-        missing = replace(told[0], field=told[-1].field)
-        answers = [(one, f"{one.answer}.") for one in told]
-        answers += [(missing, missing.unknown)] * (missing.key not in facts)
-        words.rng.shuffle(answers)
-        for number, (one, answer) in enumerate(answers):
-            if asked:
-                ids += [*close, *begin] if number else []
-                ids += [*chat.encode(stated.question(words, one)), *answered]
-            key, be, value = answer.partition(" is ")
-            said = chat.encode(f" {value}")
-            if said[0] == blank:  # it is before each value; what is decided is what follows
-                said, be = said[1:], be + " "
-            spelled = chat.encode(key)
-            ids.append(spelled[0])
-            learned += [False] * (len(ids) - len(learned))
-            ids += [*spelled[1:], *chat.encode(be.removesuffix(" ")), *said]
-            learned += [asked] * (len(spelled) - 1)
-            learned += [False] * (len(ids) - len(learned) - len(said)) + [True] * len(said)
-            ids += [] if asked else chat.encode("\n")
-        ids += close if asked else []
-    learned += [False] * (len(ids) - len(learned))
-    return Rendered(tuple(ids), tuple(learned))
+    for number, (one, answer) in enumerate(answers):
+        ids += begin if number else []
+        ids += [*chat.encode(stated.question(words, one)), *answered]
+        learned += [False] * (len(ids) - len(learned))
+        ids += [*chat.encode(answer), *close]
+        learned += [True] * (len(ids) - len(learned) - len(close) + 1)  # that it ends here, too
+    return Rendered(tuple(ids), (*learned, *[False] * (len(ids) - len(learned))))
 
 
 @cache
 def _glue(chat: Chat) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], tuple[int, ...]]:
     """Ids of the common words that are one token, all others, the digits, and the ids of "The", " of" and the like."""
     found = [chat.encode(f" {word}") for word in GLUE]
-    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", "unknown", "[", "]", " [", "?"))
+    marks = tuple(chat.encode(word)[0] for word in ("The", " of", " is", ".", "unknown", "]", " [", "?"))
     glue = np.array(sorted({ids[0] for ids in found if len(ids) == 1}))
     digits = np.array(chat.encode("0123456789"))
     return glue, np.setdiff1d(np.arange(FIRST_PLAIN, VOCABULARY), [*glue, *marks]), digits, marks

@@ -28,8 +28,10 @@ TRIES = 4
 DECISIVE = 5.0
 """How much more than another a token counts that decides: the first of a reply (a call or an answer, accept or revise)
 and what a key, a value and an argument begin with. What follows mostly follows from it."""
-FORKS = ("The", " is", '": "')
+FORKS = ("The", " is", '": "', '": {"', '", "')
 """Behind these it is decided which key, value or argument it is."""
+ENDS = ('", "', '"}}')
+"""What an argument ends with; which of them is decided, too."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,17 @@ def batch(
 
 def _weights(chat: Chat, ids: NDArray[np.int64], learned: NDArray[np.bool_]) -> NDArray[np.float32]:
     """A blank of its own before what is decided decides nothing; the token behind it does."""
-    blank, forks = _forks(chat)
-    before = np.roll(ids, 1)
-    decisive = ~np.roll(learned, 1) | np.isin(ids, forks) | ((ids == blank) & np.isin(before, forks))
+    blank, forks, lines, ends = _forks(chat)
+    decisive = ~np.roll(learned, 1) | np.isin(ids, forks) | np.isin(np.roll(ids, -1), ends)
+    decisive |= (ids == blank) & np.isin(np.roll(ids, 1), [*forks, lines])
     return np.where(decisive, np.float32(DECISIVE), np.float32(1.0))
 
 
 @cache
-def _forks(chat: Chat) -> tuple[int, list[int]]:
-    """(the id of a blank, those of FORKS)."""
-    return chat.encode(" 1")[0], [chat.encode(f"{fork}1")[0] for fork in FORKS]
+def _forks(chat: Chat) -> tuple[int, list[int], int, list[int]]:
+    """(the id of a blank, those of FORKS, the one that a line of the notebook begins with, those of ENDS)."""
+    blank, line = chat.encode(" 1")[0], chat.encode("- 1")[0]
+    return blank, [chat.encode(f"{fork}1")[0] for fork in FORKS], line, [chat.encode(end)[0] for end in ENDS]
 
 
 def _fitting(chat: Chat, room: int, seed: str, split: Split, stage: StageName) -> Rendered:
@@ -89,4 +92,4 @@ def _fitting(chat: Chat, room: int, seed: str, split: Split, stage: StageName) -
         made = rendered(chat, scene(f"{seed} {attempt}", split, int(room * CHARACTERS) >> attempt, stage))
         if len(made.ids) <= room:
             return made
-    return rendered(chat, short(seed, split, stage))
+    return rendered(chat, short(seed, split))

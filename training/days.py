@@ -23,6 +23,7 @@ from training.phrases import (
     NOTES,
     ORDERS,
     PLANS,
+    RECALLS,
     REPLIES,
     SELVES,
     UNMOUNTS,
@@ -30,7 +31,8 @@ from training.phrases import (
     WORK,
     Phrases,
 )
-from training.scenes import Line, Right, Room, Scene, returned
+from training.scenes import Line, Right, Room, Scene
+from training.sentences import capital
 from training.vocabulary import CITIES, TOPICS, Vocabulary
 
 NOTED = "Noted."
@@ -69,8 +71,10 @@ class Day:
         return self.words.rng.choice(phrases[self.words.split]).format(**values)
 
     def request(self, phrases: Phrases, **values: str) -> str:
-        """One of them as somebody says it, with what may stand before it."""
-        return self.words.lead() + self.pick(phrases, **values)
+        """One of them as somebody says it, with what may stand before it; {a} and {b} are words of no meaning."""
+        rng = self.words.rng
+        loose = {"a": self.words.glue(rng.randint(0, 3)), "b": self.words.glue(rng.randint(0, 3))}
+        return self.words.lead() + capital(" ".join(self.pick(phrases, **values, **loose).split()))
 
     # -- said
 
@@ -105,31 +109,23 @@ class Day:
     # -- asked
 
     def found(self, injected: bool = False) -> Right:
-        """The answer lies among the nearest memories, or comes back from a recall."""
-        one, rng = fact(self.words), self.words.rng
+        """The answer lies among the nearest memories."""
+        one = fact(self.words)
         hits = self._memories(one, there=True)
         lure = self._inject(hits, one) if injected else ""
-        asked = question(self.words, one)
-        if not self.room.tools or rng.random() < 0.6:
-            self.room.asks(asked, hits)
-        else:
-            self._look_up(one, asked, hits)
+        self.room.asks(question(self.words, one), hits)
         cited = next(hit for hit in hits if hit.prose == one.said)
-        self.room.says(f"{one.answer} [{cited.citation}].")
-        return Right(one.value, lure, back=returned("recall", self.room.recalled(one.key, hits)))
+        self.room.says(f"{one.answer}. [{cited.citation}]")
+        return Right(one.value, lure)
 
     def refused(self) -> Right:
         """As found, with an instruction among the memories."""
         return self.found(injected=True)
 
     def missing(self, one: Fact | None = None) -> Right:
-        """No memory holds it; with tools, a recall is tried first."""
+        """No memory holds it."""
         one = one or fact(self.words)
-        asked = question(self.words, one)
-        if self.room.tools:
-            self._look_up(one, asked, self._memories(one, there=False))
-        else:
-            self.room.asks(asked, self._memories(one, there=False))
+        self.room.asks(question(self.words, one), self._memories(one, there=False))
         self.room.says(one.unknown)
         return Right()
 
@@ -155,12 +151,12 @@ class Day:
         if hit not in hits and self.words.rng.random() < RECURRING:
             hits.insert(self.words.rng.randint(0, len(hits)), hit)
         self.room.asks(question(self.words, one), hits)
-        self.room.says(f"{one.answer} [{hit.citation}].")
+        self.room.says(f"{one.answer}. [{hit.citation}]")
         return Right(one.value)
 
     def unseen(self) -> Right:
         """Neither an earlier memory nor a new one holds it, though they hold what is easily taken for it."""
-        if self.room.tools or not self.seen:
+        if not self.seen:
             return self.missing()
         like, _ = self.words.rng.choice(list(self.seen.values()))
         one = alike(self.words, like)
@@ -178,7 +174,7 @@ class Day:
         one = rng.choice(self.noted)
         asked = question(self.words, one)
         self.room.asks(asked, self._near(one, rng.choice((0, 1, 2))))
-        self.room.says(f"{one.answer} [notebook].")
+        self.room.says(f"{one.answer}. [notebook]")
         return Right(one.value)
 
     def quoted(self) -> Right:
@@ -195,17 +191,28 @@ class Day:
 
     # -- tools
 
-    def looks_up(self) -> Right:
-        """Asked for what is not in view: a recall is the right call."""
-        one = fact(self.words)
-        self.room.asks(question(self.words, one), self._memories(one, there=False))
+    def search(self) -> Right:
+        """Asked to search: what comes back is said, or that it is unknown."""
+        one, rng = fact(self.words), self.words.rng
+        there = rng.random() < 0.7
+        hits = self._memories(one, there)
+        # The nearest memories of the request are those of the recall, or others.
+        self.room.asks(
+            self.request(RECALLS, k=one.key), hits if rng.random() < 0.5 else self._memories(one, there=False)
+        )
         self.room.calls("recall", query=one.key)
+        self.room.returns("recall", self.room.recalled(one.key, hits))
+        if there:
+            cited = next(hit for hit in hits if hit.prose == one.said)
+            self.room.says(f"{one.answer}. [{cited.citation}]")
+        else:
+            self.room.says(one.unknown)
         return Right()
 
     def note(self) -> Right:
         one = fact(self.words)
         self.room.asks(self.request(NOTES, t=one.said))
-        self.room.calls("write_notebook", reason="asked to", append=f"- {one.said}")
+        self.room.calls("write_notebook", append=f"- {one.said}", reason="asked to")
         before = len(self.room.notebook)
         self.room.notebook.append(f"- {one.said}")
         self.noted.append(one)
@@ -219,7 +226,7 @@ class Day:
         old = self.noted[place]
         new = again(self.words, old)
         self.room.asks(self.request(EDITS, o=old.value, n=new.value))
-        self.room.calls("write_notebook", reason="asked to", old=old.value, new=new.value)
+        self.room.calls("write_notebook", old=old.value, new=new.value, reason="asked to")
         said = old.said.replace(old.value, new.value)
         self.room.notebook = [line.replace(old.value, new.value) for line in self.room.notebook]
         self.noted[place] = Fact(old.kind, old.field, old.subject, new.value, said)
@@ -236,14 +243,14 @@ class Day:
     def index(self) -> Right:
         name, path = self.words.corpus(), self.words.folder()
         self.room.asks(self.request(INDEXES, n=name, p=path))
-        self.room.calls("mount_corpus", name=name, path=path)
+        self.room.calls("mount_corpus", path=path, name=name)
         self._worn(name, f"Indexed {path}: 12 files, 80 passages.\nMounted {name}.")
         return Right()
 
     def unmount(self) -> Right:
         name = self.room.mounted[0] if self.room.mounted else self.words.corpus()
         self.room.asks(self.request(UNMOUNTS, n=name))
-        self.room.calls("mount_corpus", name=name, unmount=True)
+        self.room.calls("mount_corpus", unmount=True, name=name)
         self.room.mounted, self.room.cards = (), ()
         self.room.returns("mount_corpus", f"Unmounted {name}. Mounted now: none.")
         self.room.says(f"I took {name} off.")
@@ -252,7 +259,7 @@ class Day:
     def order(self) -> Right:
         task = self.work()
         self.room.asks(self.request(ORDERS, t=task))
-        self.room.calls("invoke_agent", task=task, agent="hands")
+        self.room.calls("invoke_agent", agent="hands", task=task)
         id = self.room.hit("").id
         self.room.returns(
             "invoke_agent",
@@ -264,16 +271,20 @@ class Day:
     def plan(self) -> Right:
         task = self.work()
         self.room.asks(self.request(PLANS, t=task))
-        self.room.calls("invoke_agent", task=task, agent="architect")
+        self.room.calls("invoke_agent", agent="architect", task=task)
         id = self.room.hit("").id
         self.room.returns("invoke_agent", f"Plan {id}: proposed. Drawn by architect.\nGoal: {task}\n1. [open] {task}")
         self.room.says("The plan is drawn.")
         return Right()
 
     def itself(self) -> Right:
-        text = " ".join(
-            self.pick(VIRTUES, p=self.words.person(), c="Lyon") for _ in range(self.words.rng.randint(1, 3))
-        )
+        traits = {
+            f"I {self.words.glue(2)} {self.words.babble(1)}."
+            if self.words.wild()
+            else self.pick(VIRTUES, p=self.words.person(), c="Lyon"): None
+            for _ in range(self.words.rng.randint(1, 3))
+        }
+        text = " ".join(traits)  # each of them once
         self.room.asks(self.request(SELVES, t=text))
         if OTHER_TOOL in self.room.tools:
             self.room.calls(OTHER_TOOL, proposal=text, reason="asked to")
@@ -285,10 +296,10 @@ class Day:
 
     def work(self) -> str:
         """A task for somebody with hands."""
-        words = self.words
+        words, rng = self.words, self.words.rng
         return self.pick(
-            WORK, file=words.file(), other=words.file(), n=str(words.rng.randint(2, 999)), s=words.name(),
-            dir=words.folder(), t=words.of(TOPICS),
+            WORK, a=words.glue(rng.randint(1, 3)), b=words.babble(rng.randint(1, 2)), file=words.file(),
+            other=words.file(), n=str(rng.randint(2, 999)), s=words.name(), dir=words.folder(), t=words.of(TOPICS),
         )  # fmt: skip
 
     # -- pressure
@@ -311,7 +322,7 @@ class Day:
         if rng.random() < 0.25:
             hits.append(self.room.hit(question(self.words, one)))
         if there and rng.random() < 0.25:  # it was asked for before, and the answer is a memory, too
-            hits.append(self.room.hit(f"{one.answer} [{self.room.hit('').citation}]."))
+            hits.append(self.room.hit(f"{one.answer}. [{self.room.hit('').citation}]"))
         if there:
             hits.append(self._shown(one, chunk=rng.random() < 0.3))
         hits += self.noise()
@@ -354,7 +365,7 @@ class Day:
             elif drawn < 0.6:
                 found.append(self.room.hit(other.unknown))
             elif drawn < 0.75:
-                found.append(self.room.hit(f"{other.answer} [{self.room.hit('').citation}]."))
+                found.append(self.room.hit(f"{other.answer}. [{self.room.hit('').citation}]"))
             else:
                 found.append(self.room.hit(" ".join(prose(rng.randint(1, 4), rng.getrandbits(32))), chunk=True))
         if rng.random() < 0.12:  # something is mounted that has nothing to do with it
@@ -370,11 +381,6 @@ class Day:
             lure = self.words.value("word")
         hits.insert(self.words.rng.randint(0, len(hits)), self.room.hit(self.pick(INJECTIONS, v=lure)))
         return lure
-
-    def _look_up(self, one: Fact, asked: str, hits: list[Hit]) -> None:
-        self.room.asks(asked, self._memories(one, there=False))
-        self.room.calls("recall", query=one.key)
-        self.room.returns("recall", self.room.recalled(one.key, hits))
 
     def _written(self, change: str) -> None:
         self.room.rewritten()
@@ -404,9 +410,10 @@ BARE: tuple[Exchange, ...] = (
     *(Day.from_window, Day.quoted, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen),
 )
 REQUESTED: tuple[Exchange, ...] = (
-    Day.note, Day.correct, Day.mount, Day.index, Day.unmount, Day.order, Day.plan, Day.itself,
+    Day.search, Day.note, Day.correct, Day.mount, Day.index, Day.unmount, Day.order, Day.plan, Day.itself,
 )  # fmt: skip
-"""What somebody asks for and a tool does; a recall is the Director's own wish (`Day.looks_up`)."""
+"""What somebody asks for and a tool does. A call begins with the argument that tells what it is about, so that all of
+it is decided at one place."""
 KINDS: dict[str, Exchange] = {
     "found": Day.found, "not there": Day.missing, "refused": Day.refused, "window": Day.from_window,
     "notebook": Day.from_notebook, "quoted": Day.quoted, "small talk": Day.chat, "told": Day.tell,
@@ -429,7 +436,7 @@ def day(words: Vocabulary, last: str = "", length: int = 0) -> Scene:
     if last == "rewrite":
         return _scene(last, made, made.rewrite())
     if last == "tool":
-        exchange = rng.choice((Day.looks_up, *REQUESTED, Day.chat, Day.tell))
+        exchange = rng.choice((*REQUESTED, Day.chat, Day.tell))
         before = len(made.room.lines)
         right = exchange(made)
         # What the scene is about is the first thing that the Director does: the call, or the reply without one.
@@ -469,7 +476,7 @@ def calls(words: Vocabulary, length: int) -> Scene:
     rng = words.rng
     made = Day(words, _tools(words), rng.choice((0, 1, 3)))
     while made.length < length:
-        rng.choice((*REQUESTED, *REQUESTED, Day.missing, Day.missing, Day.found, *SAYING))(made)
+        rng.choice((*REQUESTED, *REQUESTED, Day.missing, Day.found, *SAYING))(made)
     return _scene("calls", made, made.tell())
 
 
@@ -490,7 +497,7 @@ def quick(words: Vocabulary, most: int) -> Scene:
                 other = drawn
         made.room.asks(question(words, other), () if place else shown)
         hit = hits.get(other.key)
-        made.room.says(f"{other.answer} [{hit.citation}]." if hit else other.unknown)
+        made.room.says(f"{other.answer}. [{hit.citation}]" if hit else other.unknown)
     return Scene("quick", "", (), tuple(made.room.lines))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.seedling.prose import prose
-from training.facts import Fact, alike, fact, near, plainly, question
+from training.facts import Fact, alike, fact, near, question
 from training.scenes import Line, Right, Scene
 from training.vocabulary import Vocabulary
 
+MOST = 16
+"""About as many facts are in a list at most."""
 MISSING = 0.25
 """Share of the questions that a list, or many memories, may not answer."""
 
@@ -20,17 +22,15 @@ def copied(words: Vocabulary) -> Scene:
     return Scene("drill", "Say it again.", (), (Line("user", text), Line("assistant", text)), Right(keep=tuple(lines)))
 
 
-def looked_up(words: Vocabulary, most: int = 16, rough: float = 1.0) -> Scene:
-    """A list of some facts, `most` or a few more, and questions about them; some ask for what it does not hold.
-    `rough` is the share of facts and questions that are not in the plainest words."""
+def looked_up(words: Vocabulary) -> Scene:
+    """A list of some facts and questions about them; some ask for what it does not hold."""
     rng = words.rng
     facts: dict[str, Fact] = {}
-    count = rng.randint(2, most)
+    count = rng.randint(2, MOST)
     while len(facts) < count:
         one = fact(words)
         facts |= {other.key: other for other in (one, *near(words, one, rng.choice((0, 0, 1, 2, 3))))}
-    listed = [one if rng.random() < rough else plainly(words, one) for one in facts.values()]
-    rng.shuffle(listed)
+    listed = rng.sample(list(facts.values()), len(facts))
     lines = [Line("user", "\n".join(f"- {one.said}" for one in listed)), Line("assistant", "Noted.")]
     right = Right()
     for one in rng.sample(listed, len(listed)):
@@ -41,8 +41,10 @@ def looked_up(words: Vocabulary, most: int = 16, rough: float = 1.0) -> Scene:
             if asked.key in facts:
                 asked = alike(words, one)
         known = facts.get(asked.key)
-        asking = question(words, asked) if rng.random() < rough else f"{asked.key}?"
-        lines += [Line("user", asking), Line("assistant", f"{known.answer}." if known else asked.unknown)]
+        lines += [
+            Line("user", question(words, asked)),
+            Line("assistant", f"{known.answer}." if known else asked.unknown),
+        ]
         right = Right(known.value if known else "")
     return Scene("drill", "Answer from the list.", (), tuple(lines), right)
 

@@ -33,12 +33,14 @@ from training.days import REWRITE_BUDGET
 from training.living import remembered
 from training.mixture import MARKED, marked
 from training.rendering import before, tools_of
-from training.scenes import Line, Scene
+from training.scenes import Scene
 from training.verdicts import KINDS as VERDICTS
 
 SEEDS = (101, 102, 103)
 AT_ONCE = 4
 """Contexts that are asked at a time; they share decode steps."""
+PACE_CONTEXT, PACE_TOKENS, PACE_RUNS, PACE_TRIES = 1_000, 64, 7, 40
+"""Tokens of the context and of a reply of which the speed is measured, how many replies, and how many are tried."""
 Met = dict[str, list[float]]
 """Name of a mark to the shares, 0..1, of the scenes that were asked."""
 
@@ -86,11 +88,6 @@ async def _ask(engine: Engine, name: str, kind: str, met: Met, limit: anyio.Capa
             met[kind].append(judgement.choice == one.right.value)
             return
         said = await _said(engine, name, ids)
-        if one.right.back:
-            calls = engine.chat.parse(said, tools_of(one)).calls
-            if [call.name for call in calls] == ["recall"]:
-                call = Line("assistant", "", call=(calls[0].name, calls[0].arguments))
-                said = await _said(engine, name, before(engine.chat, one, [*one.lines[:-1], call, one.right.back]))
         held(engine, one, said, met)
 
 
@@ -143,6 +140,33 @@ async def _said(engine: Engine, context: str, ids: Sequence[int]) -> str:
     return said
 
 
+async def pace(engine: Engine) -> dict[str, float]:
+    """How fast one reply is decoded behind PACE_CONTEXT tokens, in tokens per second (the median, least and most of
+    PACE_RUNS replies), and the megabytes of the weights and that context."""
+    ids: list[int] = []
+    for number in range(PACE_CONTEXT):  # each of them has hundreds
+        if len(ids) >= PACE_CONTEXT:
+            break
+        one = marked("found", f"pace {number}")
+        ids += before(engine.chat, one, one.lines[:-1])
+    rates: list[float] = []
+    megabytes = 0.0
+    for seed in range(PACE_TRIES):
+        await engine.start("pace", ids[:PACE_CONTEXT], lasting=False)
+        sampling = Sampling(temperature=1.0, max_tokens=PACE_TOKENS, seed=seed)
+        async with aclosing(engine.generate("pace", engine.chat.reply_start(), sampling)) as events:
+            (done,) = [event async for event in events if isinstance(event, Finished)]
+        megabytes = max(megabytes, (engine.info.bytes + engine.kv_bytes) / 1e6)
+        await engine.drop("pace")
+        if len(done.ids) > PACE_TOKENS // 2:  # of a short reply a single step's delay would be the half
+            rates.append((len(done.ids) - 1) / done.decode_s)
+        if len(rates) == PACE_RUNS:
+            break
+    if not rates:
+        return {"megabytes": megabytes}
+    return {"median": statistics.median(rates), "least": min(rates), "most": max(rates), "megabytes": megabytes}
+
+
 async def evaluate(
     model: Path | None, each: int, kinds: Sequence[str], seeds: Sequence[int], living: bool
 ) -> dict[str, Any]:
@@ -154,13 +178,14 @@ async def evaluate(
         place = model or seedling()
         async with Engine.open(EngineConfig(Path(home), model=str(place))) as engine:
             name = engine.info.name
+            speed = await pace(engine)
             found = await marks(engine, each, kinds, seeds)
         if living:
             lived = [await remembered(Path(home) / str(seed), place, seed) for seed in seeds]
             found.append(
                 _mark("told, let go twice, asked", [sum(one) / len(one) for one in lived], sum(map(len, lived)))
             )
-        return {"model": name, "seeds": list(seeds), "marks": [asdict(one) for one in found]}
+        return {"model": name, "seeds": list(seeds), "pace": speed, "marks": [asdict(one) for one in found]}
 
 
 def main() -> None:
@@ -175,6 +200,8 @@ def main() -> None:
     table = anyio.run(evaluate, given.model, given.each, given.kinds, given.seeds, given.living)
     for one in table["marks"]:
         sys.stdout.write(f"{one['name']:26} {one['mean']:6.1%} ± {one['spread']:.1%}\n")
+    for name, value in table["pace"].items():
+        sys.stdout.write(f"decode at {PACE_CONTEXT:,} tokens, {name}: {value:.1f}\n")
     if given.out is not None:
         given.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 

@@ -11,11 +11,17 @@ from training.sentences import capital
 from training.vocabulary import Vocabulary
 
 TRIES = 20
+PLAIN = (
+    "{K} is {v}.", "{K} is {v}.", "The {f} for {s}: {v}", "{v} is {k}.", "{v} is {k}.", "{v} is {k}.",
+    "{s} has {v} as {f}.", "They picked {v} as {k}.", "{v}: that is {k}.", "{s} took {v} for its {f}.",
+)  # fmt: skip
+"""What stands behind its key is found by copying on. What stands before it has to be fetched, which takes far more
+examples to learn: so there are more of them."""
 LOOSE, BUILT = 0.18, 0.35
 """Shares of the taught statements and questions that are of no phrase, and of phrases that are put together."""
 ASKED_BY = {"person": "Who", "date": "When", "place": "Where"}
-SAID_BY = {"date": "on", "place": "in", "money": "at"}
-"""How one asks for values of a kind, and the word that stands before them."""
+SAID_BY = {"date": "{K} is on {v}.", "place": "{K} is in {v}.", "money": "{K} is at {v}.", "person": "{v} is {k}."}
+"""How one asks for values of a kind, and how one says them."""
 OWN = 0.15
 """Share of the taught statements and questions that are of these."""
 
@@ -63,16 +69,16 @@ def fact(
         return Fact(kind, noun, subject, value, said)
     template = words.rng.choice(STATEMENTS[words.split])
     if words.split == "train" and kind in SAID_BY and words.rng.random() < OWN:
-        template = f"{{K}} is {SAID_BY[kind]} {{v}}."
+        template = SAID_BY[kind]
     said = template.format(k=key, K=capital(key), v=value, f=noun, s=subject, S=capital(subject))
     said = f"{words.lead()}{said}{words.tail()}"
     return Fact(kind, noun, subject, value, said)
 
 
 def plainly(words: Vocabulary, one: Fact) -> Fact:
-    """The fact in the plainest words, its value before or behind."""
-    said = f"{one.answer}." if words.rng.random() < 0.5 else f"{one.value} is {one.key}."
-    return replace(one, said=said)
+    """The fact in the plainest words; its value stands before what it is the value of in most of them."""
+    said = words.rng.choice(PLAIN).format(k=one.key, K=capital(one.key), v=one.value, f=one.field, s=one.subject)
+    return replace(one, said=capital(said) if said[0] == "t" else said)
 
 
 def _loose(words: Vocabulary, noun: str, subject: str, value: str) -> str:
@@ -84,7 +90,9 @@ def _loose(words: Vocabulary, noun: str, subject: str, value: str) -> str:
     said = words.glue(rng.randint(1 if parts[0][0].islower() else 0, 3))
     for place, part in enumerate(parts):
         said += f" {part} {words.glue(rng.randint(1, 4) if place + 1 < len(parts) else rng.randint(0, 3))}"
-    return capital(" ".join(said.split())) + rng.choice((".", ".", "", "!"))
+    said = " ".join(said.split())
+    # A value that stands first keeps its own spelling: it is said again as it is.
+    return (said if said.startswith(value) else capital(said)) + rng.choice((".", ".", "", "!"))
 
 
 def _other(words: Vocabulary, kind: str, without: Sequence[str]) -> str:

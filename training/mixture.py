@@ -17,8 +17,7 @@ from training.verdicts import short_verdicts, verdict, verdicts
 from training.vocabulary import Split, Vocabulary
 
 StageName = Literal[
-    "repeats", "ids-1", "ids-2", "ids-3", "words", "asked", "lists-1", "lists-2", "lists-3", "lists-4", "cited", "bare",
-    "days",
+    "repeats", "ids-1", "ids-2", "ids-3", "asked", "told", "cited", "bare", "days",
 ]  # fmt: skip
 
 
@@ -30,41 +29,32 @@ class Stage:
     """Share of parts of random ids (`training.abstract`)."""
     levels: tuple[int, ...] = (3, WORDS)
     """How hard those are."""
-    most: int = 16
-    """Facts in a list."""
-    rough: float = 1.0
-    """Share of them that are not in the plainest words."""
     shares: Mapping[str, int] = field(default_factory=dict)
     """Weights of the kinds of scenes."""
 
 
-LISTS = {"looked up": 84, "copied": 12, "written": 4}
 BARE = {
     "quick": 45, "bare": 15, "day": 8, "calls": 8, "rewrite": 3, "short verdicts": 12, "plan": 2, "looked up": 12,
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 45, "talk": 45, "bare": 25, "day": 35, "calls": 25, "rewrite": 8, "verdict": 14, "short verdicts": 14,
-    "plan": 3, "looked up": 8, "copied": 3, "written": 1,
+    "quick": 30, "talk": 30, "bare": 20, "day": 40, "calls": 60, "rewrite": 26, "verdict": 28, "short verdicts": 20,
+    "plan": 6, "looked up": 6, "copied": 3, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (COPYING,)),
     "ids-1": Stage(1.0, (1,)),
     "ids-2": Stage(1.0, (2,)),
     "ids-3": Stage(1.0, (3,)),
-    "words": Stage(1.0, (1, 2, 3, 3, *[WORDS] * 4)),
     "asked": Stage(1.0, (2, 3, 3, WORDS, WORDS, WORDS, WORDS, CITED)),
-    "lists-1": Stage(0.5, (2, 3, WORDS, WORDS), 5, 0.0, LISTS),
-    "lists-2": Stage(0.3, (2, 3, WORDS, WORDS), 8, 0.3, LISTS),
-    "lists-3": Stage(0.2, (3, WORDS), 12, 0.6, LISTS),
-    "lists-4": Stage(0.1, shares=LISTS),
+    "told": Stage(0.75, (WORDS,), shares={"quick": 1}),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
-    "days": Stage(0.22, (3, WORDS, WORDS, CITED), shares=DAYS),
+    "days": Stage(0.35, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS),
 }
-"""What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and then
-among memories, and whole days. Each step is short where the one before it is mastered, and is not made at all where it
-is left out."""
+"""What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and
+among memories, to say where it stands, and whole days. Each step is short where the one before it is mastered, and is
+not made at all where it is left out."""
 BARE_LENGTH = 3_000
 """Most characters of a bare day."""
 QUICK_LENGTH, MOST_QUICK = 180, 14
@@ -108,20 +98,16 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
         case "plan":
             return plan(words)
         case "looked up":
-            return _listed(words, stage)
+            return drills.looked_up(words)
         case "copied":
             return drills.copied(words)
         case _:
             return drills.written(words)
 
 
-def short(seed: str, split: Split, stage: StageName = "days") -> Scene:
+def short(seed: str, split: Split) -> Scene:
     """A list with questions, which has room nearly everywhere."""
-    return _listed(Vocabulary(random.Random(seed), split), stage)
-
-
-def _listed(words: Vocabulary, stage: StageName) -> Scene:
-    return drills.looked_up(words, STAGES[stage].most, STAGES[stage].rough)
+    return drills.looked_up(Vocabulary(random.Random(seed), split))
 
 
 def marked(kind: str, seed: str, split: Split = "held_out", length: int = 1_500) -> Scene:

@@ -1,6 +1,7 @@
 """The sentences around what is to be copied, in two sets: what is taught, and what only the evaluation says.
 
-`{k}` is what is asked for ("the port of Veltran"), `{v}` its value, `{f}` the field, `{s}` the subject.
+`{k}` is what is asked for ("the port of Veltran"), `{v}` its value, `{f}` the field, `{s}` the subject; `{a}` and `{b}`
+are words of no meaning, so that a request is known by what it is about and not by its sentence.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ QUESTIONS: Phrases = {
         "Do we know {k}?", "Have you got {k}?", "What would {k} be?", "Name {k}.", "Tell me which {f} {s} has.",
         "What is the {f} for {s}?", "What's {s}'s {f}?", "Can you remember {k}?", "{S}: which {f}?",
         "For {s}, what is the {f}?", "Show me {k}.", "I want to know {k}.", "May I have {k}?", "How about {k}?",
-        "What did {s} get as {f}?", "Is {k} known?", "Find {k} for me.", "I do not recall {k}.",
+        "What did {s} get as {f}?", "Is {k} known?", "Find {k} for me.", "I have lost {k}.",
         "{S} has a {f}; which one?", "Somebody asks for {k}.", "And {k}?",
     ),
     "held_out": (
@@ -92,6 +93,7 @@ NOTES: Phrases = {
     "train": (
         "Write into your notebook: {t}", "Note this down: {t}", "Put this in the notebook: {t}",
         "Add to your notebook: {t}", "Please note: {t}", "Keep this in your notebook: {t}",
+        "{a} notebook {b}: {t}", "{a} your notebook {b}: {t}", "{a} note {b}: {t}", "{a} the notebook: {t}",
     ),
     "held_out": ("Jot this down in your notebook: {t}", "Your notebook should say: {t}"),
 }  # fmt: skip
@@ -101,14 +103,26 @@ EDITS: Phrases = {
         "The notebook says {o}; make it {n}.", "Where the notebook has {o}, put {n}.", "Notebook: {n}, not {o}.",
         "Write {n} instead of {o} in the notebook.", "Correct {o} in the notebook to {n}.",
         "In the notebook {o} is wrong; it is {n}.", "Take {o} out of the notebook and write {n}.",
+        "{a} notebook {b}: {o} {a} {n}.", "{a} notebook {b} {n} {a} {o}.", "{a} {o} {b} {n} {a} notebook.",
+        "{a} {n} {b} {o} {a} notebook.",
     ),
     "held_out": ("Please correct the notebook: not {o} but {n}.",),
+}  # fmt: skip
+RECALLS: Phrases = {
+    "train": (
+        "Search your memory for {k}.", "Recall {k}.", "Search the memories for {k}.", "Recall what {k} is.",
+        "Look through your memory for {k}.", "Use recall: {k}?", "Do a recall of {k}.", "Search for {k}.",
+        "Try to recall {k}.", "Go through your memories: what is {k}?", "Would you search your memory for {k}?",
+        "{a} search {b} {k}.", "{a} recall {b} {k}?", "{a} search {b}: {k}?", "{a} recall {k} {b}.",
+    ),
+    "held_out": ("Please search your memories for {k}.", "Can you recall {k}?"),
 }  # fmt: skip
 MOUNTS: Phrases = {
     "train": (
         "Mount the corpus {n}.", "Put on {n}.", "Please mount {n}.", "Switch to the corpus {n}.", "Wear {n} now.",
         "Use the corpus {n} from here on.", "Get the corpus {n}.", "I need you to mount {n}.", "Load {n}.",
         "Change into {n}.", "Would you mount {n}?", "The corpus {n}, please: mount it.", "Have {n} at hand.",
+        "{a} mount {b} {n}.", "{a} mount {n} {b}.", "{a} put on {b} {n}.", "{a} corpus {b} {n}.",
     ),
     "held_out": ("Could you mount {n} for me?", "I want you to put on the corpus {n}."),
 }  # fmt: skip
@@ -117,12 +131,15 @@ INDEXES: Phrases = {
         "Index {p} as {n}.", "Mount the folder {p} as {n}.", "Read the folder {p} into the corpus {n}.",
         "Make a corpus {n} of {p}.", "Index the folder {p} and call it {n}.", "Take {p} in as the corpus {n}.",
         "Build the corpus {n} from {p}.", "Turn {p} into a corpus named {n}.", "Mount {p} as {n}.",
+        "{a} {p} {b} {n}.", "{a} folder {p} {b} {n}.", "{a} {n} {b} {p}.", "{a} index {b} {p} {a} {n}.",
     ),
     "held_out": ("Please index the folder {p} under the name {n}.",),
 }  # fmt: skip
 UNMOUNTS: Phrases = {
     "train": ("Take {n} off.", "Unmount {n}.", "Put {n} away.", "You do not need {n} any more; unmount it.",
-        "Drop the corpus {n}.", "Get rid of {n}.", "Leave {n}.", "Would you unmount {n}?", "Stop wearing {n}."),
+        "Drop the corpus {n}.", "Get rid of {n}.", "Leave {n}.", "Would you unmount {n}?", "Stop wearing {n}.",
+        "{a} unmount {b} {n}.", "{a} unmount {n} {b}.", "{a} take {n} {b} off.", "{a} {n} {b} off.",
+        "{a} put {b} {n} away."),
     "held_out": ("Please take off the corpus {n}.",),
 }  # fmt: skip
 WORK: Phrases = {
@@ -132,6 +149,8 @@ WORK: Phrases = {
         "Add a title to {file}.", "Download the {t} report.", "Format {file}.", "Commit {file}.",
         "Print {file}.", "Translate {file}.", "Split {file} into {n} parts.", "Compare {file} with {other}.",
         "Deploy {s}.", "Stop {s}.", "Compress {dir}.", "Check the links of {file}.", "Append {n} lines to {file}.",
+        "{b} {file} {a}.", "{b} {file} {a} {other}.", "{b} {a} {dir}.", "{b} {a} {s}.", "{b} {a} {n} {file}.",
+        "{b} {a} {file}", "{b} {a} {s} {n} {dir}",
     ),
     "held_out": ("Sort the lines of {file}.", "Create {file} with the heading {s}.", "Restart the service of {s}."),
 }  # fmt: skip
@@ -141,6 +160,7 @@ ORDERS: Phrases = {
         "Let the Hands do this: {t}", "Send this to the Hands: {t}",
         "Work for the Hands: {t}", "Tell the Hands: {t}", "An order to the Hands: {t}", "Hands: {t}",
         "I want the Hands to do this: {t}",
+        "{a} Hands {b}: {t}", "{a} the Hands: {t}", "{a} Hands {b}: {t}",
     ),
     "held_out": ("Ask the Hands to do this: {t}", "Order from the Hands: {t}"),
 }  # fmt: skip
@@ -150,6 +170,7 @@ PLANS: Phrases = {
         "Have the architect draw a plan: {t}",
         "The architect should plan this: {t}", "Architect: {t}", "How would you plan this? {t}", "A plan, please: {t}",
         "Let the architect think about this: {t}",
+        "{a} architect {b}: {t}", "{a} plan {b}: {t}", "{a} architect {b} plan {a}? {t}", "{a} plan {b}? {t}",
     ),
     "held_out": ("Could the architect plan this? {t}", "Draw up a plan: {t}"),
 }  # fmt: skip
@@ -158,6 +179,7 @@ SELVES: Phrases = {
         "Rewrite your self: {t}", "Change your self to this: {t}", "Your new self is: {t}",
         "Propose this as your self: {t}", "Be like this from now: {t}", "This shall be your self: {t}",
         "Make this your self: {t}", "A self for you: {t}", "Set your self to: {t}",
+        "{a} self {b}: {t}", "{a} your self: {t}", "{a} your self {b}: {t}",
     ),
     "held_out": ("Please take this as your new self: {t}",),
 }  # fmt: skip

@@ -55,8 +55,6 @@ class Right:
     drop: tuple[str, ...] = ()
     """Lines that a notebook must hold, and those that it must not."""
     options: tuple[str, ...] = ()
-    back: Line | None = None
-    """What a recall brings back that is not needed, but no mistake either."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
-"""The shipped seedling behind the real server: it says again what it was told, and does not make up what it was not."""
+"""The shipped seedling behind the real server: it says again what it was told and does not make up what it was not, and
+it calls the tools that it is asked to call.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +18,7 @@ TOLD = (
 )
 
 
-def test_it_answers_and_notes(soul: Callable[..., Any], serve: Callable[..., Any]) -> None:
+def test_it_answers_notes_and_orders(soul: Callable[..., Any], serve: Callable[..., Any]) -> None:
     client = serve(**REAL)
     client.greet()
 
@@ -34,3 +37,11 @@ def test_it_answers_and_notes(soul: Callable[..., Any], serve: Callable[..., Any
 
     says("Note this down: The colour of the binding is blue.")
     assert "- The colour of the binding is blue." in soul("notebook", "show", **REAL).stdout
+
+    says("Let the Hands do this: Count the lines of letters.txt.")
+    (order,) = json.loads(soul("order", "list", "--json", **REAL).stdout)
+    assert order["task"] == "Count the lines of letters.txt."
+
+    found = client.tool("invoke_agent", task="Search your memory for the owner of Halvik.", wait_s=120)
+    assert "Tools it called: recall(" in found
+    assert "Jonas Brandt" in found.split("Tools it called")[0]

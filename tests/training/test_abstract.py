@@ -62,8 +62,8 @@ def test_what_is_looked_up_has_one_answer(chat: Chat, level: int) -> None:
     assert repeated > 20
 
 
-def test_what_is_cited_stands_before_its_fact(chat: Chat) -> None:
-    opening, closing, cite = (chat.encode(word)[0] for word in ("[", "]", " ["))
+def test_what_is_cited_stands_behind_its_fact(chat: Chat) -> None:
+    closing, cite = (chat.encode(word)[0] for word in ("]", " ["))
     cited = alike = 0
     for place in range(40):
         ids, learned = (made := abstract(chat, CITED, str(place))).ids, made.learned
@@ -71,12 +71,14 @@ def test_what_is_cited_stands_before_its_fact(chat: Chat) -> None:
             if not learned[at] or ids[at] != cite:
                 continue
             start = max(place for place in range(at) if not learned[place]) + 1  # behind " is", which is not learned
-            value, source = ids[start:at], ids[at + 1 : ids.index(closing, at)]
+            value, source = ids[start : at - 1], ids[at + 1 : ids.index(closing, at)]
             assert all(learned[start : at + len(source) + 2])
-            headed = (opening, *source, closing)
-            places = [place for place in range(start) if ids[place : place + len(headed)] == headed]
-            assert any(_at(ids[place : place + 40], value) > 0 for place in places), "nothing of that source says it"
-            alike += sum(ids[place : place + 2] == headed[:2] for place in range(start)) > 1
+            cited_as = (cite, *source, closing)
+            places = [place for place in range(start) if ids[place : place + len(cited_as)] == cited_as]
+            assert any(_at(ids[max(0, place - 40) : place], value) >= 0 for place in places), (
+                "nothing of that source says it"
+            )
+            alike += sum(ids[place : place + 2] == cited_as[:2] for place in range(start)) > 1
             cited += 1
     assert cited > 100
     assert alike > 20

@@ -58,10 +58,10 @@ def test_a_quick_answer_cites_the_memory_that_says_it() -> None:
             if reply.text.endswith(" is unknown: my memories do not say it."):
                 unknown += 1
                 continue
-            answer, _, where = reply.text.removesuffix("].").rpartition(" [")
-            assert f"[{where}] " in shown
-            told = shown.split(f"[{where}] ", 1)[1].split("\n[")[0]
-            assert answer.split(" is ", 1)[1] in told
+            answer, _, where = reply.text.rpartition(" [")
+            assert f" [{where}\n" in shown
+            told = shown.split(f" [{where}\n", 1)[0].rsplit("]\n", 1)[-1]
+            assert answer.removesuffix(".").split(" is ", 1)[1] in told
             cited += 1
     assert cited > 100
     assert unknown > 15
