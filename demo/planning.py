@@ -42,8 +42,8 @@ async def plan(demo: Demo, client: Client, call: Callable[..., Any], clip: Calla
     answer, seconds = await call(client, "invoke_agent", agent="architect", task=GOAL, wait_s=120)
     id = re.findall(r"Plan ([0-9a-f-]{36}): proposed", answer)[0]
     drawn = json.loads(demo.soul("plan", "show", id, "--json"))["steps"]
-    valid = f"plan {id[:8]}… of {len(drawn)} steps, valid JSON under a grammar, whatever the words mean"
-    demo.note("the architect draws a plan", valid, seconds)
+    tasks = " ".join(f"{number}. {step['task']}" for number, step in enumerate(drawn, 1))
+    demo.note("the architect draws a plan", clip(f"plan {id[:8]}…: {tasks}", 160), seconds)
 
     started = time.monotonic()
     wish = demo.home / "wish.json"

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
+UUID_CHARACTERS = 36
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A plain table. Cells are shown as they are, whatever brackets they hold."""
+    """A plain table. Cells are shown as they are, whatever brackets they hold; an id that stands first is never folded,
+    so that it can be copied."""
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        made.add_column(title, overflow="fold")
+    for place, title in enumerate(titles):
+        longest = max((len(row[place]) for row in rows), default=0)
+        made.add_column(title, overflow="fold", min_width=None if place else min(longest, UUID_CHARACTERS))
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.anyio
 POINTS = 15
 
 
+@pytest.mark.timeout(600)  # two minutes alone on two cores, and more beside other tests
 async def test_kills_around_a_flush_leave_every_turn_in_the_store_and_the_notebook_whole(
     home: Path, clone_url: str
 ) -> None:

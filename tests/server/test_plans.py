@@ -17,7 +17,7 @@ def test_a_plan_is_shown_corrected_approved_and_reviewed(
     real = {"SOUL_DATABASE_URL": "", "SOUL_MODEL": "seedling"}
     client = serve(**real)
     client.greet()
-    said = client.tool("invoke_agent", agent="architect", task="Count the letters", wait_s=120)
+    said = client.tool("invoke_agent", agent="architect", task="Bring letters.txt up to date.", wait_s=120)
     id = re.findall(r"Plan ([0-9a-f-]{36}): proposed", said)[0]
     assert "proposed" in soul("plan", "show", id, **real).stdout
     assert id in soul("plan", "list", **real).stdout
