@@ -87,7 +87,7 @@ def text(result: CallToolResult) -> str:
 
 
 def sources(answer: str) -> list[str]:
-    return re.findall(r" \[([^\]\n]+)\]\n   score ", answer)
+    return re.findall(r" \[([^\[\]\n]+)\]\n   score ", answer)
 
 
 def first_token(answer: str) -> tuple[int, str]:

@@ -18,7 +18,7 @@ QUESTION = "What is the port of Veltran?"
 TOLD = {
     "The port of Veltran is 4711.": (QUESTION, "4711"),
     "The owner of Halvik is Jonas Brandt.": ("Who is the owner of Halvik?", "Jonas Brandt"),
-    "The deadline of the move is Friday.": ("When is the deadline of the move?", "Friday"),
+    "The deadline of Ostrava is 2027-03-01.": ("When is the deadline of Ostrava?", "2027-03-01"),
 }
 """What is said, the question for it, and what the answer must hold."""
 UNKNOWN = "What is the budget of Brolt?"
