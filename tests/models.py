@@ -1,5 +1,4 @@
-"""Models whose answers a test can rely on: a parrot that is built to say what it was told to, through the real engine;
-and the shipped seedling as one whose word counts.
+"""Models that are built instead of trained: a parrot that says what it was told to, through the real engine.
 
 `parrot(folder, reply)` writes a model folder that mlx_lm loads like any other: a Llama of one layer with the seedling's
 tokenizer and chat template, in which each reply is one token of its own. How it works: the last token of the generation
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +19,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, pre_tokenizers
 
 from engine.seedling.template import CONTROL, END
-from engine.seedling.weights import TOKENIZER_CONFIG, seedling, tokenizer_bytes
+from engine.seedling.weights import TOKENIZER_CONFIG, tokenizer_bytes
 
 HEAD_DIM = 64
 THETA = 20_000.0
@@ -73,14 +71,6 @@ def parrot(
     _dump(folder / "config.json", _config(vocabulary, weights["model.embed_tokens.weight"].shape[1]))
     notice = "" if trained else "These words come from an untrained stand-in for a model: they mean nothing."
     _dump(folder / "soul.json", {"name": name, "trained": trained, "notice": notice})
-    return folder
-
-
-def trusted_seedling(folder: Path) -> Path:
-    """The shipped seedling as a model whose verdicts count, for tests of what follows from them; returns `folder`."""
-    shutil.copytree(seedling(), folder)
-    notes = json.loads((folder / "soul.json").read_text(encoding="utf-8"))
-    _dump(folder / "soul.json", {**notes, "trusted": True})
     return folder
 
 

@@ -39,7 +39,7 @@ from training.verdicts import KINDS as VERDICTS
 SEEDS = (101, 102, 103)
 AT_ONCE = 4
 """Contexts that are asked at a time; they share decode steps."""
-PACE_CONTEXT, PACE_TOKENS, PACE_RUNS, PACE_TRIES = 1_000, 64, 7, 40
+PACE_CONTEXT, PACE_TOKENS, PACE_RUNS, PACE_TRIES = 1_000, 40, 7, 40
 """Tokens of the context and of a reply of which the speed is measured, how many replies, and how many are tried."""
 Met = dict[str, list[float]]
 """Name of a mark to the shares, 0..1, of the scenes that were asked."""
@@ -152,7 +152,7 @@ async def pace(engine: Engine) -> dict[str, float]:
     rates: list[float] = []
     megabytes = 0.0
     for seed in range(PACE_TRIES):
-        await engine.start("pace", ids[:PACE_CONTEXT], lasting=False)
+        await engine.start("pace", ids[-PACE_CONTEXT:], lasting=False)
         sampling = Sampling(temperature=1.0, max_tokens=PACE_TOKENS, seed=seed)
         async with aclosing(engine.generate("pace", engine.chat.reply_start(), sampling)) as events:
             (done,) = [event async for event in events if isinstance(event, Finished)]

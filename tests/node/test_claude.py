@@ -1,8 +1,7 @@
 """The real `claude` command as a client of Soul, over a scripted stand-in of the Messages API.
 
 It discovers the tools, mounts a corpus, recalls, gets a work order, carries it out with its own file tools, reports, is
-told to revise, revises, and is accepted. What Claude says is scripted; the Director that reviews is the seedling, and
-everything else is the real thing.
+told to revise, revises, and is accepted. What the model says is scripted; everything else is the real thing.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import trusted_seedling
+from tests.models import parrot
 from tests.node.messages_api import Asked, Block, messages_api, say, use
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
@@ -26,8 +25,6 @@ pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
 SOUL = Path(sys.executable).parent / "soul"
 CLAUDE = Path(__file__).parent / "node_modules" / ".bin" / "claude"
-
-TASK = "Write the time into proof.txt. See to it that the time is 24 hours."
 
 
 def order_id(results: list[str]) -> str:
@@ -39,19 +36,19 @@ def script(scratch: Path) -> list[object]:
     return [
         lambda _: use("mcp__soul__mount_corpus", name="bread", path=str(scratch / "bread")),
         lambda _: use("mcp__soul__recall", query="how long does sourdough proof"),
-        lambda _: use("mcp__soul__invoke_agent", agent="hands", task=TASK),
-        lambda _: use("Write", file_path=str(scratch / "proof.txt"), content="12 hours\n"),
+        lambda _: use("mcp__soul__invoke_agent", agent="hands", task="Write the proofing time into proof.txt"),
+        lambda _: use("Write", file_path=str(scratch / "proof.txt"), content="draft: some hours\n"),
         lambda asked: use(
             "mcp__soul__report_outcome",
             work_order=order_id(asked.results),
-            outcome="The time is 12 hours.",
+            outcome="Wrote a draft.",
             artifacts=[str(scratch / "proof.txt")],
         ),
-        lambda _: use("Write", file_path=str(scratch / "proof.txt"), content="24 hours\n"),
+        lambda _: use("Write", file_path=str(scratch / "proof.txt"), content="final: 24 hours, cold\n"),
         lambda asked: use(
             "mcp__soul__report_outcome",
             work_order=order_id(asked.results),
-            outcome="The time is 24 hours.",
+            outcome="Wrote the final time, 24 hours cold, as the notes say.",
             artifacts=[str(scratch / "proof.txt")],
         ),
         lambda asked: say(f"The Soul says: {asked.results[-1]}"),
@@ -60,8 +57,12 @@ def script(scratch: Path) -> list[object]:
 
 @pytest.fixture
 def soul_home(home: Path) -> Iterator[dict[str, str]]:
-    """Variables of a home whose Director is a seedling that may review."""
-    model = trusted_seedling(home / "models" / "reviewer")
+    """Variables of a home whose Director asks to revise drafts and accepts what is final."""
+    model = parrot(
+        home / "models" / "reviewer",
+        {"": "Aye.", "draft": "Name the hours.", "final": "The hours are named."},
+        prefers={"draft": "revise", "final": "accept"},
+    )
     variables = {"SOUL_HOME": str(home), "SOUL_MODEL": str(model), "SOUL_ALLOWED_ROOTS": str(home)}
     yield variables
     subprocess.run([SOUL, "stop"], env={**os.environ, **variables}, capture_output=True, timeout=60, check=False)
@@ -124,4 +125,4 @@ def test_claude_code_mounts_recalls_carries_an_order_out_and_is_reviewed(home: P
     assert "accept" in results[6]
     assert "The order is closed." in report["result"]
     assert report["permission_denials"] == []
-    assert (scratch / "proof.txt").read_text() == "24 hours\n"
+    assert (scratch / "proof.txt").read_text() == "final: 24 hours, cold\n"
