@@ -30,9 +30,9 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for place, title in enumerate(titles):
-        longest = max((len(row[place]) for row in rows), default=0)
-        made.add_column(title, overflow="fold", min_width=None if place else min(longest, UUID_CHARACTERS))
+    for title in titles:
+        made.add_column(title, overflow="fold")
+    made.columns[0].min_width = min(UUID_CHARACTERS, max((len(row[0]) for row in rows), default=0))
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

@@ -29,7 +29,7 @@ from engine.errors import InvalidInput
 from engine.events import Finished
 from engine.sampling import Sampling
 from engine.seedling.weights import seedling
-from training.days import REWRITE_BUDGET
+from training.exchanges import REWRITE_BUDGET
 from training.living import remembered
 from training.mixture import MARKED, marked
 from training.rendering import before, tools_of
@@ -128,34 +128,30 @@ def held(engine: Engine, one: Scene, said: str, met: Met) -> None:
 
 async def _said(engine: Engine, context: str, ids: Sequence[int]) -> str:
     await engine.start(context, ids, lasting=False)
-    said = ""
     try:
-        sampling = Sampling(temperature=0.0, max_tokens=REWRITE_BUDGET)
-        async with aclosing(engine.generate(context, engine.chat.reply_start(), sampling)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    said = event.text
+        return (await _reply(engine, context, Sampling(temperature=0.0, max_tokens=REWRITE_BUDGET))).text
     finally:
         await engine.drop(context)
-    return said
+
+
+async def _reply(engine: Engine, context: str, sampling: Sampling) -> Finished:
+    async with aclosing(engine.generate(context, engine.chat.reply_start(), sampling)) as events:
+        (done,) = [event async for event in events if isinstance(event, Finished)]
+    return done
 
 
 async def pace(engine: Engine) -> dict[str, float]:
     """How fast one reply is decoded behind PACE_CONTEXT tokens, in tokens per second (the median, least and most of
     PACE_RUNS replies), and the megabytes of the weights and that context."""
     ids: list[int] = []
-    for number in range(PACE_CONTEXT):  # each of them has hundreds
-        if len(ids) >= PACE_CONTEXT:
-            break
-        one = marked("found", f"pace {number}")
+    while len(ids) < PACE_CONTEXT:
+        one = marked("found", f"pace {len(ids)}")
         ids += before(engine.chat, one, one.lines[:-1])
     rates: list[float] = []
     megabytes = 0.0
     for seed in range(PACE_TRIES):
         await engine.start("pace", ids[-PACE_CONTEXT:], lasting=False)
-        sampling = Sampling(temperature=1.0, max_tokens=PACE_TOKENS, seed=seed)
-        async with aclosing(engine.generate("pace", engine.chat.reply_start(), sampling)) as events:
-            (done,) = [event async for event in events if isinstance(event, Finished)]
+        done = await _reply(engine, "pace", Sampling(temperature=1.0, max_tokens=PACE_TOKENS, seed=seed))
         megabytes = max(megabytes, (engine.info.bytes + engine.kv_bytes) / 1e6)
         await engine.drop("pace")
         if len(done.ids) > PACE_TOKENS // 2:  # of a short reply a single step's delay would be the half

@@ -13,7 +13,7 @@ from training.vocabulary import Vocabulary
 TRIES = 20
 PLAIN = (
     "{K} is {v}.", "{K} is {v}.", "The {f} for {s}: {v}", "{v} is {k}.", "{v} is {k}.", "{v} is {k}.",
-    "{s} has {v} as {f}.", "They picked {v} as {k}.", "{v}: that is {k}.", "{s} took {v} for its {f}.",
+    "{S} has {v} as {f}.", "They picked {v} as {k}.", "{v}: that is {k}.", "{S} took {v} for its {f}.",
 )  # fmt: skip
 """What stands behind its key is found by copying on. What stands before it has to be fetched, which takes far more
 examples to learn: so there are more of them."""
@@ -46,6 +46,10 @@ class Fact:
         """The fact in the one form in which the Director answers."""
         return f"{capital(self.key)} is {self.value}"
 
+    def cited(self, source: str) -> str:
+        """The answer with where it stands, in the order in which memories are shown."""
+        return f"{self.answer}. [{source}]"
+
     @property
     def unknown(self) -> str:
         """What the Director says where no memory holds it. It begins as the answer does, so that a model looks for the
@@ -60,7 +64,6 @@ def fact(
     kind, noun = field or words.field()
     subject = subject or words.subject()
     value = _other(words, kind, without)
-    key = f"the {noun} of {subject}"
     drawn = words.rng.random() if words.split == "train" else 1.0
     if drawn < LOOSE:
         return Fact(kind, noun, subject, value, _loose(words, noun, subject, value))
@@ -70,15 +73,18 @@ def fact(
     template = words.rng.choice(STATEMENTS[words.split])
     if words.split == "train" and kind in SAID_BY and words.rng.random() < OWN:
         template = SAID_BY[kind]
-    said = template.format(k=key, K=capital(key), v=value, f=noun, s=subject, S=capital(subject))
-    said = f"{words.lead()}{said}{words.tail()}"
+    said = f"{words.lead()}{_filled(template, noun, subject, value)}{words.tail()}"
     return Fact(kind, noun, subject, value, said)
 
 
 def plainly(words: Vocabulary, one: Fact) -> Fact:
     """The fact in the plainest words; its value stands before what it is the value of in most of them."""
-    said = words.rng.choice(PLAIN).format(k=one.key, K=capital(one.key), v=one.value, f=one.field, s=one.subject)
-    return replace(one, said=capital(said) if said[0] == "t" else said)
+    return replace(one, said=_filled(words.rng.choice(PLAIN), one.field, one.subject, one.value))
+
+
+def _filled(template: str, field: str, subject: str, value: str = "") -> str:
+    key = f"the {field} of {subject}"
+    return template.format(k=key, K=capital(key), v=value, f=field, s=subject, S=capital(subject))
 
 
 def _loose(words: Vocabulary, noun: str, subject: str, value: str) -> str:
@@ -135,8 +141,7 @@ def question(words: Vocabulary, about: Fact) -> str:
     template = rng.choice(QUESTIONS[words.split])
     if words.split == "train" and about.kind in ASKED_BY and rng.random() < 2 * OWN:
         template = f"{ASKED_BY[about.kind]} {rng.choice(('is', 'is', 'was'))} {{k}}?"
-    asked = template.format(k=about.key, K=capital(about.key), f=about.field, s=about.subject, S=capital(about.subject))
-    return f"{words.lead()}{asked}{words.tail()}"
+    return f"{words.lead()}{_filled(template, about.field, about.subject)}{words.tail()}"
 
 
 def near(words: Vocabulary, about: Fact, count: int) -> list[Fact]:

@@ -1,7 +1,7 @@
 """A window of conversation as the house would render it, line by line, with what is right at its end.
 
 Knows how turns, memories, tool calls and results look at work, since it calls the very functions that make them; does
-not know what is talked about (`training.days`) nor tokens (`training.rendering`).
+not know what is talked about (`training.exchanges`) nor tokens (`training.rendering`).
 """
 
 from __future__ import annotations
@@ -81,11 +81,6 @@ def functions() -> dict[str, dict[str, Any]]:
     return found | {tool.name: {"type": "function", "function": body}}
 
 
-def returned(name: str, text: str) -> Line:
-    """What a tool says, as the Director reads it."""
-    return Line("tool", fenced(text, f"tool {name}"), name)
-
-
 @dataclass
 class Room:
     """A window that is being filled. What changed since the opening is told with the next user turn, as at work."""
@@ -131,7 +126,7 @@ class Room:
 
     def returns(self, name: str, text: str) -> None:
         """What a tool says, fenced as at work."""
-        self.lines.append(returned(name, text))
+        self.lines.append(Line("tool", fenced(text, f"tool {name}"), name))
 
     def rewritten(self) -> None:
         """The notebook has changed."""
