@@ -28,8 +28,11 @@ TRIES = 4
 DECISIVE = 5.0
 """How much more than another a token counts that decides: the first of a reply (a call or an answer, accept or revise)
 and what a key, a value and an argument begin with. What follows mostly follows from it."""
-FORKS = ("The", " is", '": "', '": {"', '", "')
+FORKS = ("The", " the", " of", " is", '": "', '": {"', '", "')
 """Behind these it is decided which key, value or argument it is."""
+DIGIT = 2.0
+"""What a digit counts. Ten of them make all dates and numbers of a window, so that what stood before one hardly tells
+which comes next."""
 ENDS = ('", "', '"}}')
 """What an argument ends with; which of them is decided, too."""
 
@@ -70,17 +73,19 @@ def batch(
 
 def _weights(chat: Chat, ids: NDArray[np.int64], learned: NDArray[np.bool_]) -> NDArray[np.float32]:
     """A blank of its own before what is decided decides nothing; the token behind it does."""
-    blank, forks, lines, ends = _forks(chat)
+    blank, forks, lines, ends, digits = _forks(chat)
     decisive = ~np.roll(learned, 1) | np.isin(ids, forks) | np.isin(np.roll(ids, -1), ends)
     decisive |= (ids == blank) & np.isin(np.roll(ids, 1), [*forks, lines])
-    return np.where(decisive, np.float32(DECISIVE), np.float32(1.0))
+    digit = np.where(np.isin(np.roll(ids, -1), digits), np.float32(DIGIT), np.float32(1.0))
+    return np.where(decisive, np.float32(DECISIVE), digit)
 
 
 @cache
-def _forks(chat: Chat) -> tuple[int, list[int], int, list[int]]:
-    """(the id of a blank, those of FORKS, the one that a line of the notebook begins with, those of ENDS)."""
+def _forks(chat: Chat) -> tuple[int, list[int], int, list[int], list[int]]:
+    """(the id of a blank, those of FORKS, the one that a line of the notebook begins with, those of ENDS, digits)."""
     blank, line = chat.encode(" 1")[0], chat.encode("- 1")[0]
-    return blank, [chat.encode(f"{fork}1")[0] for fork in FORKS], line, [chat.encode(end)[0] for end in ENDS]
+    forks, ends = [chat.encode(f"{fork}1")[0] for fork in FORKS], [chat.encode(end)[0] for end in ENDS]
+    return blank, forks, line, ends, chat.encode("0123456789")
 
 
 def _fitting(chat: Chat, room: int, seed: str, split: Split, stage: StageName) -> Rendered:

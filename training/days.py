@@ -19,6 +19,8 @@ ASKING: tuple[Exchange, ...] = (
     Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window, Day.from_window,
     Day.from_window, Day.from_notebook, Day.from_notebook, Day.quoted, Day.from_seen, Day.unseen,
 )  # fmt: skip
+WORKING = 0.15
+"""Share of the facts told in a talk behind which somebody asks for a tool."""
 SEEN: tuple[Exchange, ...] = (Day.from_seen, Day.from_seen, Day.from_seen, Day.unseen)
 """What is asked for in a row: many answers for the memories of one question."""
 BARE: tuple[Exchange, ...] = (
@@ -46,8 +48,8 @@ def day(words: Vocabulary, last: str = "", length: int = 0) -> Scene:
     while made.length < length:
         kinds = rng.choices((SAYING, ASKING, REQUESTED), weights)[0]
         rng.choice(kinds)(made)
-        if kinds is ASKING and made.seen and rng.random() < 0.6:
-            for _ in range(rng.randint(1, 6)):
+        if kinds is ASKING and made.seen and rng.random() < 0.7:
+            for _ in range(rng.randint(1, 8)):
                 rng.choice(SEEN)(made)
     if last == "rewrite":
         return _scene(last, made, made.rewrite())
@@ -78,6 +80,8 @@ def talk(words: Vocabulary, most: int) -> Scene:
     made = Day(words, _tools(words) if rng.random() < 0.5 else (), rng.choice((0, 0, 1, 3)), calm=True)
     while len(made.told) < most and (not made.told or rng.random() < 1 - 1 / most):
         made.tell()
+        if made.room.tools and rng.random() < WORKING:
+            rng.choice(REQUESTED)(made)
     for one in rng.sample(made.told, len(made.told)):
         other = alike(words, one)
         if rng.random() < MISSING and other.key not in made.known:

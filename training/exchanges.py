@@ -7,6 +7,8 @@ words are `training.phrases`'.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agents.rewriting import request
 from engine.seedling.prose import prose
 from memory.recall import Hit
@@ -37,6 +39,8 @@ NOTED = "Noted."
 TOOLS = ("recall", "mount_corpus", "write_notebook", "invoke_agent")
 OTHER_TOOL = "rewrite_self"
 REWRITE_BUDGET = 512
+TWOFOLD = 0.2
+"""Share of the tasks and notes that are of two sentences: an argument does not end with the first full stop."""
 RECURRING = 0.5
 """Share of the turns that show again what a turn before them has shown, as at work."""
 
@@ -206,13 +210,16 @@ class Day:
         return Right()
 
     def note(self) -> Right:
-        one = fact(self.words)
-        self.room.asks(self.request(NOTES, t=one.said))
-        self.room.calls("write_notebook", append=f"- {one.said}", reason="asked to")
+        found = [fact(self.words)]
+        if self.words.rng.random() < TWOFOLD:
+            found += near(self.words, found[0], 1)
+        said = " ".join(one.said for one in found)
+        self.room.asks(self.request(NOTES, t=said))
+        self.room.calls("write_notebook", append=f"- {said}", reason="asked to")
         before = len(self.room.notebook)
-        self.room.notebook.append(f"- {one.said}")
-        self.noted.append(one)
-        self._written(f"@@ -{before} +{before + 1} @@\n+- {one.said}")
+        self.room.notebook.append(f"- {said}")
+        self.noted += found
+        self._written(f"@@ -{before} +{before + 1} @@\n+- {said}")
         return Right()
 
     def correct(self) -> Right:
@@ -223,10 +230,10 @@ class Day:
         new = again(self.words, old)
         self.room.asks(self.request(EDITS, o=old.value, n=new.value))
         self.room.calls("write_notebook", old=old.value, new=new.value, reason="asked to")
-        said = old.said.replace(old.value, new.value)
+        line = next((line for line in self.room.notebook if old.said in line), f"- {old.said}")
         self.room.notebook = [line.replace(old.value, new.value) for line in self.room.notebook]
-        self.noted[place] = Fact(old.kind, old.field, old.subject, new.value, said)
-        self._written(f"-- {old.said}\n+- {said}")
+        self.noted[place] = replace(old, value=new.value, said=old.said.replace(old.value, new.value))
+        self._written(f"-{line}\n+{line.replace(old.value, new.value)}")
         return Right()
 
     def mount(self) -> Right:
@@ -291,7 +298,10 @@ class Day:
         return Right()
 
     def work(self) -> str:
-        """A task for somebody with hands."""
+        """A task for somebody with hands, of a sentence or two."""
+        return " ".join(self._task() for _ in range(2 if self.words.rng.random() < TWOFOLD else 1))
+
+    def _task(self) -> str:
         words, rng = self.words, self.words.rng
         return self.pick(
             WORK, a=words.glue(rng.randint(1, 3)), b=words.babble(rng.randint(1, 2)), file=words.file(),
@@ -305,8 +315,10 @@ class Day:
         self.room.lines.append(Line("user", request(REWRITE_BUDGET)))
         lines = [line.removeprefix("- ") for line in self.room.notebook]
         changed = {one.key for one in self.told}
-        lines = [line for line in lines if not any(one.said == line and one.key in changed for one in self.noted)]
-        kept = [*lines, *(one.said for one in self.told)]
+        for one in self.noted:
+            if one.key in changed:
+                lines = [line.replace(one.said, "").strip() for line in lines]
+        kept = [*filter(None, lines), *(one.said for one in self.told)]
         self.room.says("\n".join(f"- {line}" for line in kept) or "- Nothing yet.")
         return Right(keep=tuple(kept), drop=tuple(self.chatted))
 

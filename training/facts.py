@@ -119,8 +119,13 @@ def again(words: Vocabulary, old: Fact) -> Fact:
 def alike(words: Vocabulary, about: Fact) -> Fact:
     """Another fact of its subject, or one of its field."""
     if words.rng.random() < 0.5:
-        return fact(words, about.subject)
+        return fact(words, about.subject, _beside(words, about))
     return fact(words, field=(about.kind, about.field))
+
+
+def _beside(words: Vocabulary, about: Fact) -> tuple[str, str]:
+    """A field that its subject may have, too: half of them ask for a value of the same kind."""
+    return words.field(about.kind if words.rng.random() < 0.5 else "")
 
 
 def question(words: Vocabulary, about: Fact) -> str:
@@ -152,7 +157,7 @@ def near(words: Vocabulary, about: Fact, count: int) -> list[Fact]:
     while len(found) < count:
         draw = words.rng.random()
         if draw < 0.35:
-            one = fact(words, subject=about.subject, without=values)
+            one = fact(words, about.subject, _beside(words, about), values)
         elif draw < 0.7:
             one = fact(words, field=(about.kind, about.field), without=values)
         else:

@@ -104,7 +104,8 @@ EDITS: Phrases = {
         "Write {n} instead of {o} in the notebook.", "Correct {o} in the notebook to {n}.",
         "In the notebook {o} is wrong; it is {n}.", "Take {o} out of the notebook and write {n}.",
         "{a} notebook {b}: {o} {a} {n}.", "{a} notebook {b} {n} {a} {o}.", "{a} {o} {b} {n} {a} notebook.",
-        "{a} {n} {b} {o} {a} notebook.",
+        "{a} {n} {b} {o} {a} notebook.", "It is {n}, not {o}: change the notebook.",
+        "The notebook: not {o}; {n} instead.", "{a} notebook {b} not {o} {a} {n}.",
     ),
     "held_out": ("Please correct the notebook: not {o} but {n}.",),
 }  # fmt: skip

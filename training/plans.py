@@ -11,6 +11,7 @@ from agents.planning import FORM
 from agents.templates import INSTRUCTIONS
 from training.facts import fact
 from training.scenes import Line, Right, Room, Scene
+from training.sentences import capital
 from training.vocabulary import Split, Vocabulary
 
 GOALS: dict[Split, tuple[str, ...]] = {
@@ -19,6 +20,10 @@ GOALS: dict[Split, tuple[str, ...]] = {
         "Tell {p} about {s}.", "Clean up {f}.", "Move {s} to version {n}.", "Publish {f}.",
         "Finish {f} with {p}.", "Build {s}.", "Write down how {s} works.", "Show {s} to {p}.", "Sort {f} by {n} rules.",
         "Let {p} see {f}.", "Bring {s} back.", "Shorten {f}.", "Compare {f} with {g}.", "Set up {s} for {p}.",
+        "Prepare {x} for {p}.", "Prepare {x}.", "Write about {x}.", "Find out {x}.", "We need {x}.", "Improve {x}.",
+        "Begin with {x}.", "Decide on {x} with {p}.", "Help {p} with {x}.", "Organise {x} in {n} days.", "Print {x}.",
+        "{b} {x}.", "{b} {a} {x}.", "{b} {x} {a} {p}.", "{b} {a} {x} {a}.", "{b} {f}.", "{b} {a} {f} {a}.",
+        "{b} {a} {x} {n} {a}.", "{b} {x}. {b} {a} {p}.",
     ),
     "held_out": ("Get {f} ready for {p}.", "Make {s} work again.", "Replace {f} by {g}."),
 }  # fmt: skip
@@ -29,15 +34,17 @@ def plan(words: Vocabulary) -> Scene:
     rng = words.rng
     filling = {
         "f": words.file(), "g": words.file(), "s": words.name(), "p": words.person(), "n": str(rng.randint(2, 90)),
+        "x": rng.choice((words.subject(), fact(words).key)), "a": words.glue(rng.randint(1, 2)),
+        "b": capital(words.babble(rng.randint(1, 2))),
     }  # fmt: skip
     template = rng.choice(GOALS[words.split])
     goal = template.format(**filling)
-    about = filling["f"] if "{f}" in template else filling["s"]
+    about = next(filling[one] for one in "fsx" if f"{{{one}}}" in template)
     steps: list[dict[str, Any]] = [
         _step(
             "builder", f"Recall what is known about {about}.", f"What is known about {about} is listed.", ["memory"], []
         ),
-        _step("builder", goal, f"{about} is ready.", ["files"], [1]),
+        _step("builder", goal, f"{capital(about) if ' ' in about else about} is ready.", ["files"], [1]),
         _step("critic", f"Check {about} against the goal.", f"What is wrong with {about} is named.", ["thought"], [2]),
     ]
     if "{p}" in template:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 
 from agents import ordering, questions
 from agents.context import ROLE
+from engine.seedling.prose import prose
 from memory.selves import FIRST_SELF
 from training import signs
 from training.facts import fact
 from training.phrases import INJECTIONS, VICES, VIRTUES, Phrases
 from training.scenes import Line, Right, Room, Scene
+from training.sentences import capital
 from training.signs import Criterion
 from training.vocabulary import CITIES, Split, Vocabulary
 
@@ -104,6 +106,23 @@ QUIET: dict[Split, tuple[str, ...]] = {
 UNSTATED = 0.4
 """Share of the orders whose task alone says what must hold, as most clients give them."""
 SEE_TO_IT = ("See to it that", "Make sure that", "I want that", "Take care that", "Work until", "Go on until")
+UNSAID, BESIDE = 0.2, 0.25
+"""Share of the reviews to revise whose outcome says nothing of a criterion, and of those that also say what nobody
+asked for."""
+PARTS: Phrases = {
+    "train": (
+        "Wrote a draft.", "I began with {f}.", "It took {n} minutes.", "The notes say so.", "I used my own tools.",
+        "I went through all of it.", "A first version.", "{p} helped me.", "I had a look at {f} first.", "Here it is.",
+    ),
+    "held_out": ("This kept me busy for {n} minutes.", "I did it with {p}.", "A rough attempt."),
+}  # fmt: skip
+TASKS: Phrases = {
+    "train": (
+        "Write {f}.", "Work on {f}.", "Prepare {v} for {p}.", "Finish {f} today.", "Write the {a} into {f}.",
+        "Put {v} into {f}.", "Bring {f} up to date.", "Look after {s}.", "Tell {p} about the {a} of {s}.",
+    ),
+    "held_out": ("Put {f} together.", "Note the {a} in {f}.", "Make {f} for {p}."),
+}  # fmt: skip
 BUILT = 0.7
 """Share of taught criteria, log lines, refusals and traits that are of no phrase."""
 
@@ -133,21 +152,28 @@ class Bench:
         """Different ones, to be filled."""
         pool = CRITERIA[self.words.split]
         found = self.rng.sample(pool, min(len(pool), count))
-        return [signs.criterion(self.rng) if self._built() else one for one in found]
+        return [signs.criterion(self.rng) if self.built() else one for one in found]
+
+    def task(self) -> str:
+        """What an order asks for; words of no meaning in a part of what is taught."""
+        if self.built() and self.rng.random() < 0.5:
+            words = self.words
+            return self.fill(f"{capital(words.babble(1))} {words.glue(self.rng.randint(0, 2))} {{f}}.")
+        return self.one(TASKS)
 
     def one(self, phrases: Phrases) -> str:
         return self.fill(self.rng.choice(phrases[self.words.split]))
 
     def log_line(self, trouble: bool) -> str:
-        return self.fill(signs.log_line(self.rng, trouble)) if self._built() else self.one(LOUD if trouble else QUIET)
+        return self.fill(signs.log_line(self.rng, trouble)) if self.built() else self.one(LOUD if trouble else QUIET)
 
     def refusal(self) -> str:
-        return self.fill(signs.refusal(self.rng)) if self._built() else self.one(REFUSALS)
+        return self.fill(signs.refusal(self.rng)) if self.built() else self.one(REFUSALS)
 
     def trait(self, good: bool) -> str:
-        return self.fill(signs.trait(self.rng, good)) if self._built() else self.one(VIRTUES if good else VICES)
+        return self.fill(signs.trait(self.rng, good)) if self.built() else self.one(VIRTUES if good else VICES)
 
-    def _built(self) -> bool:
+    def built(self) -> bool:
         """Whether the next is put together of parts; never in the evaluation."""
         return self.words.split == "train" and self.rng.random() < BUILT
 
@@ -172,7 +198,13 @@ def reviewed(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
             said.append(verdict_lure)
     artifacts = (bench.filling["f"],) if verdict != "reject" and rng.random() < 0.7 else ()
     constraints = [f"do not touch {bench.filling['g']}"] if rng.random() < 0.3 else []
-    task = bench.fill(rng.choice(("Write {f}.", "Work on {f}.", "Prepare {v} for {p}.", "Finish {f} today.")))
+    if verdict == "revise" and rng.random() < UNSAID:
+        said[wrong] = bench.one(PARTS)
+        why = f"Not yet: {needs[wrong]} was asked, but nothing is said of it."
+    if verdict != "reject" and rng.random() < BESIDE:
+        beside = " ".join(prose(1, rng.getrandbits(32))) if bench.built() else bench.one(PARTS)
+        said.insert(rng.randint(0, len(said)), beside)
+    task = bench.task()
     if rng.random() < UNSTATED:
         task, needs = " ".join(f"{rng.choice(SEE_TO_IT)} {need}." for need in needs), []
     question = questions.review(
@@ -211,7 +243,7 @@ def stepped(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     said = bench.fill(good) if done else rng.choice((bench.fill(bad), bench.refusal()))
     need = bench.fill(need)
     why = f"As asked: {need}." if done else f"{need} was asked, but: {said}"
-    task = bench.fill(rng.choice(("Write {f}.", "Look after {s}.", "Work on {f}.")))
+    task = bench.task()
     return questions.met(task, need, "builder", said), questions.MET, "done" if done else "escalate", why
 
 

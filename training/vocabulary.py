@@ -166,7 +166,7 @@ class Vocabulary:
     def person(self) -> str:
         """A first name, now and then with a made-up family name."""
         first = self.of(PEOPLE) if self.rng.random() < 0.6 else self.name()
-        return f"{first} {self.name()}" if self.rng.random() < 0.3 else first
+        return f"{first} {self.name()}" if self.rng.random() < 0.4 else first
 
     def subject(self) -> str:
         """What facts are about: a project, a person, a thing with or without a name."""
@@ -182,9 +182,9 @@ class Vocabulary:
         thing = self.of(TOPICS if self.rng.random() < 0.5 else NOUNS)
         return f"the {thing}" if drawn < 0.92 else f"the {self.of(ADJECTIVES)} {thing}"
 
-    def field(self) -> tuple[str, str]:
-        """(kind of value, the field's noun)."""
-        kind = self.rng.choice(list(FIELDS))
+    def field(self, kind: str = "") -> tuple[str, str]:
+        """(kind of value, the field's noun); of that kind where one is given and this split has a noun of it."""
+        kind = kind or self.rng.choice(list(FIELDS))
         if self.wild():
             return kind, self.babble(self.rng.choice((1, 1, 1, 2)))
         fitting = [word for word in FIELDS[kind] if split_of(word) == self.split]

@@ -17,7 +17,7 @@ from training import words
 
 torch = pytest.importorskip("torch")
 
-from training.batches import DECISIVE, IGNORED, batch  # noqa: E402 (after the skip)
+from training.batches import DECISIVE, DIGIT, IGNORED, batch  # noqa: E402 (after the skip)
 from training.export import export  # noqa: E402
 from training.trainer import CHECKPOINT, CURVE, Point, Settings, fresh, rate_at, shape, train  # noqa: E402
 
@@ -69,7 +69,10 @@ def test_what_decides_counts_more_than_what_follows(chat: Chat) -> None:
     the, be = (chat.encode(word)[0] for word in ("The port", " is"))
     for place in np.flatnonzero(learned & np.isin(made.ids, [the, be])):
         assert heavy[place]
-    assert set(made.weights) == {1.0, DECISIVE}
+    digits = np.isin(made.targets, chat.encode("0123456789")) & ~heavy
+    assert digits.any()
+    assert (made.weights[digits] == DIGIT).all()
+    assert set(made.weights) == {1.0, DIGIT, DECISIVE}
     assert heavy[learned].mean() < 0.5
 
 
