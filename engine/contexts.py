@@ -157,6 +157,12 @@ class Context:
         mx.eval([layer.state for layer in self.cache or ()])
         self.check()
 
+    def rest(self) -> None:
+        """No request works on it for now: what was held beside the cache goes."""
+        for layer in self.cache or ():
+            if isinstance(layer, SealedCache):
+                layer.rest()
+
     def check(self) -> None:
         """The promise of this class. Recurrent layers have no offset of their own and are not asked."""
         offsets = {int(layer.offset) for layer in self.cache or () if isinstance(getattr(layer, "offset", None), int)}

@@ -213,6 +213,7 @@ class Generation:
 
     def _finish(self, reason: Reason) -> bool:
         self.context.check()
+        self.context.rest()
         finished = Finished(
             reason=reason,
             text="".join(self._text),
@@ -314,6 +315,7 @@ class Choice:
         if self._opened:
             self._work.cut(self._length)
             self._work.check()
+            self._work.rest()
         self.context.lent = False
         self.context.restored = None
         self.settled(None)

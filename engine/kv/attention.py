@@ -2,8 +2,8 @@
 
 mlx_lm's models all call `scaled_dot_product_attention`, which passes on to `quantized_scaled_dot_product_attention` of
 the same module whenever the cache has `bits`. That one name is replaced; mlx_lm's own quantised caches still get the
-original. A decode step multiplies with the packed blocks; a long query dequantises a layer and uses the fused kernel,
-which never holds the whole score matrix.
+original. A decode step multiplies with the packed blocks, on a CPU with blocks that are unpacked once for a whole reply;
+a long query dequantises a layer and uses the fused kernel, which never holds the whole score matrix.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from mlx_lm.models import base
 
-from engine.backend import mx
+from engine.backend import mx, on_cpu
 from engine.kv.form import BLOCK, Form
-from engine.kv.sealed import Extent, View
+from engine.kv.sealed import Extent, View, cast_to
 
 
 def install() -> None:
@@ -57,10 +57,7 @@ def _step(queries: Any, view: View, scale: float) -> Any:
     exact = (grouped @ keys.swapaxes(-1, -2)).astype(mx.float32)
     if not view.extents:
         return (mx.softmax(exact, axis=-1).astype(dtype) @ values).reshape((*queries.shape[:3], values.shape[3]))
-    scores = [
-        mx.quantized_matmul(grouped, *_in(dtype, one.keys), transpose=True, group_size=form.group, bits=form.key_bits)
-        for one in view.extents
-    ]
+    scores = [_scores(grouped, one, form) for one in view.extents]
     sealed = (scores[0] if len(scores) == 1 else mx.concatenate(scores)).astype(mx.float32)
     top = mx.maximum(mx.max(sealed, axis=(0, 3), keepdims=True), mx.max(exact, axis=-1, keepdims=True))
     sealed, exact = mx.exp(sealed - top), mx.exp(exact - top)
@@ -69,15 +66,29 @@ def _step(queries: Any, view: View, scale: float) -> Any:
     parts: list[Any] = []
     for one in view.extents:
         share = weights if len(view.extents) == 1 else weights[at : at + one.blocks]
-        parts.append(
-            mx.quantized_matmul(
-                share, *_in(dtype, one.values), transpose=False, group_size=form.group, bits=form.value_bits
-            )
-        )
+        parts.append(_sums(share, one, form))
         at += one.blocks
     summed = mx.sum((parts[0] if len(parts) == 1 else mx.concatenate(parts)).astype(mx.float32), 0, keepdims=True)
     out = (summed + (exact.astype(dtype) @ values).astype(mx.float32)) / total
     return out.astype(dtype).reshape((*queries.shape[:3], values.shape[3]))
+
+
+def _scores(grouped: Any, one: Extent, form: Form) -> Any:
+    """`(1, kv heads, group, head size)` queries times the keys of each block."""
+    dtype = grouped.dtype
+    if on_cpu():
+        return grouped @ one.plain(form, dtype)[0].swapaxes(-1, -2)
+    packed = cast_to(dtype, one.keys)
+    return mx.quantized_matmul(grouped, *packed, transpose=True, group_size=form.group, bits=form.key_bits)
+
+
+def _sums(weights: Any, one: Extent, form: Form) -> Any:
+    """`(blocks, kv heads, group, 256)` weights times the values of each block."""
+    dtype = weights.dtype
+    if on_cpu():
+        return weights @ one.plain(form, dtype)[1]
+    packed = cast_to(dtype, one.values)
+    return mx.quantized_matmul(weights, *packed, transpose=False, group_size=form.group, bits=form.value_bits)
 
 
 def _long(queries: Any, view: View, scale: float) -> Any:
@@ -107,21 +118,13 @@ def _long(queries: Any, view: View, scale: float) -> Any:
 def _dequantised(form: Form, extents: Sequence[Extent], dtype: Any) -> tuple[Any, Any]:
     """Keys and values of all sealed blocks, `(1, kv heads, tokens, head size)` each."""
 
-    def side(parts: list[tuple[Any, Any, Any]], bits: int) -> Any:
-        whole = [mx.dequantize(*_in(dtype, part), group_size=form.group, bits=bits) for part in parts]
+    def side(whole: Sequence[Any]) -> Any:
         blocks = whole[0] if len(whole) == 1 else mx.concatenate(whole)
         count, heads, _, size = blocks.shape
-        return blocks.transpose(1, 0, 2, 3).reshape(1, heads, count * BLOCK, size).astype(dtype)
+        return blocks.transpose(1, 0, 2, 3).reshape(1, heads, count * BLOCK, size)
 
-    return side([one.keys for one in extents], form.key_bits), side([one.values for one in extents], form.value_bits)
-
-
-def _in(dtype: Any, packed: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """Scales and biases in the compute dtype, where they are in another (on a CPU: half to single precision)."""
-    values, scales, biases = packed
-    if scales.dtype == dtype:
-        return packed
-    return values, scales.astype(dtype), biases.astype(dtype)
+    keys, values = zip(*(one.plain(form, dtype) for one in extents), strict=True)
+    return side(keys), side(values)
 
 
 class RowsView:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_lm.models.cache import KVCache, create_attention_mask
 
-from engine.backend import mx
+from engine.backend import mx, on_cpu
 from engine.kv.form import BLOCK, Form
 
 MERGE_RATIO = 4
@@ -28,6 +28,7 @@ class Extent:
 
     keys: tuple[Any, Any, Any]
     values: tuple[Any, Any, Any]
+    _plain: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def blocks(self) -> int:
@@ -36,6 +37,26 @@ class Extent:
     @property
     def nbytes(self) -> int:
         return sum(int(part.nbytes) for part in (*self.keys, *self.values))
+
+    def plain(self, form: Form, dtype: Any) -> tuple[Any, Any]:
+        """Keys and values unpacked, `(blocks, kv heads, 256, head size)` each.
+
+        On a CPU they are kept until `rest`, in working memory: MLX multiplies with packed numbers ten times slower than
+        with floats there, and a decode step of a small model would spend half of its time on it.
+        """
+        if self._plain:
+            return self._plain[0], self._plain[1]
+        keys, values = (
+            mx.dequantize(*cast_to(dtype, part), group_size=form.group, bits=bits).astype(dtype)
+            for part, bits in ((self.keys, form.key_bits), (self.values, form.value_bits))
+        )
+        if on_cpu():
+            self._plain.extend((keys, values))
+        return keys, values
+
+    def rest(self) -> None:
+        """Lets go of what `plain` keeps."""
+        self._plain.clear()
 
     def part(self, first: int, end: int) -> Extent:
         """Blocks `first` to `end`; the whole one is itself."""
@@ -58,6 +79,14 @@ class Extent:
             (arrays["k.q"], arrays["k.s"], arrays["k.b"]),
             (arrays["v.q"], arrays["v.s"], arrays["v.b"]),
         )
+
+
+def cast_to(dtype: Any, packed: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """Scales and biases in the compute dtype, where they are in another (on a CPU: half to single precision)."""
+    values, scales, biases = packed
+    if scales.dtype == dtype:
+        return packed
+    return values, scales.astype(dtype), biases.astype(dtype)
 
 
 def merged(extents: Sequence[Extent]) -> Extent:
@@ -188,6 +217,11 @@ class SealedCache:
         other.offset = self.offset
         other.tail_keys, other.tail_values = copy.copy(self.tail_keys), copy.copy(self.tail_values)
         return other
+
+    def rest(self) -> None:
+        """Lets go of what was held for the steps of one request."""
+        for extent in self.extents:
+            extent.rest()
 
     def is_trimmable(self) -> bool:
         return False
