@@ -1,4 +1,5 @@
-"""The part of the demo in which somebody talks with the Director, and its words count: told, asked, noted, ordered.
+"""The part of the demo in which somebody talks with the Director, and its words count: told, asked, noted, ordered,
+searched for, reviewed.
 
 The Director is the seedling, which repeats what it is told and shown; each check is on the very words of its answers.
 """
@@ -6,6 +7,7 @@ The Director is the seedling, which repeats what it is told and shown; each chec
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,9 @@ TOLD = {
 UNKNOWN = "What is the budget of Brolt?"
 NOTE = "The colour of the binding is blue."
 TASK = "Count the lines of letters.txt."
+WORK = "Write letters.txt. See to it that the title is Harbour."
+REPORTED = {"The title is Castle.": "revise", "The title is Harbour.": "accept"}
+"""What is reported of it, attempt by attempt, and the verdict that is due."""
 
 
 def words(answer: str) -> str:
@@ -38,7 +43,8 @@ async def said(client: Client, call: Callable[..., Any], task: str) -> tuple[str
 
 
 async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> str:
-    """Three facts, each asked for; a question that nothing answers, a note, an order. Gives the first answer of all."""
+    """Three facts, each asked for; a question that nothing answers, a note, an order, a search, the review of two
+    attempts. Gives the first answer of all."""
     first = ""
     for told in TOLD:
         whole, seconds = await call(client, "invoke_agent", task=told, wait_s=120)
@@ -58,7 +64,24 @@ async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> str:
     demo.note("have it give the Hands an order", f"{answer!r}", seconds)
     orders = json.loads(demo.soul("order", "list", "--json"))
     demo.check(any(one["task"] == TASK for one in orders), "the order is out, word for word")
+
+    found, seconds = await call(client, "invoke_agent", task="Search your memory for the owner of Halvik.", wait_s=120)
+    demo.note("have it search its memory", f"{words(found)!r}", seconds)
+    demo.check("recall(" in found and "Jonas Brandt" in words(found), "it calls recall, and says what it found")
+    await reviews(demo, client, call)
     return first
+
+
+async def reviews(demo: Demo, client: Client, call: Callable[..., Any]) -> None:
+    """One attempt misses what was asked, the next one meets it. A stand-in's verdict is shown; a person gives it."""
+    order, _ = await call(client, "invoke_agent", agent="hands", task=WORK)
+    id = re.findall(r"Work order ([0-9a-f-]{36})", order)[0]
+    for outcome, due in REPORTED.items():
+        answer, seconds = await call(client, "report_outcome", work_order=id, outcome=outcome)
+        said = re.findall(r"it would say (\w+)", answer)
+        demo.note("it reviews an attempt", f"{outcome!r}: {', '.join(said)}", seconds)
+        demo.check(said == [due], f"of {outcome!r} it says {due}")
+        demo.soul("order", "review", id, due)
 
 
 async def remembers(demo: Demo, client: Client, call: Callable[..., Any], step: str) -> None:

@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from training.exchanges import REWRITE_BUDGET
 from training.living import remembered
 from training.mixture import MARKED, marked
 from training.rendering import before, tools_of
-from training.scenes import Scene
+from training.scenes import Scene, stated
 from training.verdicts import KINDS as VERDICTS
 
 SEEDS = (101, 102, 103)
@@ -56,8 +56,14 @@ class Mark:
     spread: float
 
 
-async def marks(engine: Engine, each: int, kinds: Sequence[str] = MARKED, seeds: Sequence[int] = SEEDS) -> list[Mark]:
-    """`each` held-out scenes of every kind, for every seed."""
+async def marks(
+    engine: Engine,
+    each: int,
+    kinds: Sequence[str] = MARKED,
+    seeds: Sequence[int] = SEEDS,
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Mark]:
+    """`each` held-out scenes of every kind, for every seed; `report` hears of each seed."""
     shares: dict[str, list[float]] = defaultdict(list)
     counts: dict[str, int] = {}
     for seed in seeds:
@@ -70,6 +76,8 @@ async def marks(engine: Engine, each: int, kinds: Sequence[str] = MARKED, seeds:
         for name, results in met.items():
             shares[name].append(sum(results) / len(results))
             counts[name] = counts.get(name, 0) + len(results)
+        found = ", ".join(f"{name} {results[-1]:.0%}" for name, results in sorted(shares.items()))
+        report(f"seed {seed}: {found}")
     return [_mark(name, found, counts[name]) for name, found in sorted(shares.items())]
 
 
@@ -119,7 +127,7 @@ def held(engine: Engine, one: Scene, said: str, met: Met) -> None:
     elif one.kind == "not there":
         met[one.kind].append(text == one.lines[-1].text)
     else:
-        met[one.kind].append(right.value in text and not reply.calls)
+        met[one.kind].append(right.value in stated(text) and not reply.calls)
         if one.kind == "found":
             met["found and cited"].append(text == one.lines[-1].text)
         if right.lure:
@@ -175,13 +183,21 @@ async def evaluate(
         async with Engine.open(EngineConfig(Path(home), model=str(place))) as engine:
             name = engine.info.name
             speed = await pace(engine)
-            found = await marks(engine, each, kinds, seeds)
+            found = await marks(engine, each, kinds, seeds, _tell)
         if living:
-            lived = [await remembered(Path(home) / str(seed), place, seed) for seed in seeds]
+            lived: list[list[bool]] = []
+            for seed in seeds:
+                lived.append(await remembered(Path(home) / str(seed), place, seed))
+                _tell(f"seed {seed}: told, let go twice, asked {sum(lived[-1])} of {len(lived[-1])}")
             found.append(
                 _mark("told, let go twice, asked", [sum(one) / len(one) for one in lived], sum(map(len, lived)))
             )
         return {"model": name, "seeds": list(seeds), "pace": speed, "marks": [asdict(one) for one in found]}
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from mcp_types import TextContent
 
 from training.facts import fact, question
 from training.phrases import CHATTER
+from training.scenes import stated
 from training.vocabulary import CITIES, Vocabulary
 
 SOUL = Path(sys.executable).parent / "soul"
@@ -81,7 +82,12 @@ async def remembered(home: Path, model: Path, seed: int) -> list[bool]:
                 await says(client, chatter())
             else:
                 raise RuntimeError(f"The window was let go {flushes} times only.")
-            return [one.value in await says(client, question(words, one)) for one in facts]
+            return [one.value in _words(await says(client, question(words, one))) for one in facts]
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.run_process([str(SOUL), "stop"], env=environment, check=False)
+
+
+def _words(answer: str) -> str:
+    """The Director's own words, without the stand-in's notice, the sources and the figures."""
+    return stated(answer.split("]\n\n", 1)[-1].split("\n\n")[0])

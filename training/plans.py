@@ -34,11 +34,13 @@ def plan(words: Vocabulary) -> Scene:
     rng = words.rng
     filling = {
         "f": words.file(), "g": words.file(), "s": words.name(), "p": words.person(), "n": str(rng.randint(2, 90)),
-        "x": rng.choice((words.subject(), fact(words).key)), "a": words.glue(rng.randint(1, 2)),
-        "b": capital(words.babble(rng.randint(1, 2))),
+        "x": rng.choice((words.subject(), fact(words).key, words.babble(rng.randint(1, 2)))),
+        "a": words.glue(rng.randint(1, 2)), "b": capital(words.babble(rng.randint(1, 2))),
     }  # fmt: skip
     template = rng.choice(GOALS[words.split])
     goal = template.format(**filling)
+    if words.split == "train" and rng.random() < 0.25:
+        goal = goal.removesuffix(".")
     about = next(filling[one] for one in "fsx" if f"{{{one}}}" in template)
     steps: list[dict[str, Any]] = [
         _step(

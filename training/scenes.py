@@ -68,6 +68,11 @@ class Scene:
     right: Right = Right()
 
 
+def stated(reply: str) -> str:
+    """A reply without its source: the digits of a date would pass for many a number."""
+    return reply.split(" [")[0]
+
+
 @cache
 def functions() -> dict[str, dict[str, Any]]:
     """The tools' descriptions by name, as they are: those of the Director, and the one that only clients call."""
