@@ -2,8 +2,8 @@
 
 mlx_lm's models all call `scaled_dot_product_attention`, which passes on to `quantized_scaled_dot_product_attention` of
 the same module whenever the cache has `bits`. That one name is replaced; mlx_lm's own quantised caches still get the
-original. A decode step multiplies with the packed blocks, on a CPU with blocks that are unpacked once for a whole reply;
-a long query dequantises a layer and uses the fused kernel, which never holds the whole score matrix.
+original. A decode step multiplies with the packed blocks, on a CPU with blocks that are unpacked once for a reply; a
+long query dequantises a layer and uses the fused kernel, which never holds the whole score matrix.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _scores(grouped: Any, one: Extent, form: Form) -> Any:
     """`(1, kv heads, group, head size)` queries times the keys of each block."""
     dtype = grouped.dtype
     if on_cpu():
-        return grouped @ one.plain(form, dtype)[0].swapaxes(-1, -2)
+        return grouped @ one.plain(form, dtype, keep=True)[0].swapaxes(-1, -2)
     packed = cast_to(dtype, one.keys)
     return mx.quantized_matmul(grouped, *packed, transpose=True, group_size=form.group, bits=form.key_bits)
 
@@ -86,7 +86,7 @@ def _sums(weights: Any, one: Extent, form: Form) -> Any:
     """`(blocks, kv heads, group, 256)` weights times the values of each block."""
     dtype = weights.dtype
     if on_cpu():
-        return weights @ one.plain(form, dtype)[1]
+        return weights @ one.plain(form, dtype, keep=True)[1]
     packed = cast_to(dtype, one.values)
     return mx.quantized_matmul(weights, *packed, transpose=False, group_size=form.group, bits=form.value_bits)
 

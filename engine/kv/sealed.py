@@ -15,7 +15,7 @@ from typing import Any
 
 from mlx_lm.models.cache import KVCache, create_attention_mask
 
-from engine.backend import mx, on_cpu
+from engine.backend import mx
 from engine.kv.form import BLOCK, Form
 
 MERGE_RATIO = 4
@@ -38,11 +38,11 @@ class Extent:
     def nbytes(self) -> int:
         return sum(int(part.nbytes) for part in (*self.keys, *self.values))
 
-    def plain(self, form: Form, dtype: Any) -> tuple[Any, Any]:
-        """Keys and values unpacked, `(blocks, kv heads, 256, head size)` each.
+    def plain(self, form: Form, dtype: Any, *, keep: bool = False) -> tuple[Any, Any]:
+        """Keys and values unpacked, `(blocks, kv heads, 256, head size)` each; `keep`: until `rest`.
 
-        On a CPU they are kept until `rest`, in working memory: MLX multiplies with packed numbers ten times slower than
-        with floats there, and a decode step of a small model would spend half of its time on it.
+        They are kept for the steps of a reply on a CPU, where MLX multiplies with packed numbers ten times slower than
+        with floats: a decode step of a small model would spend half of its time on it.
         """
         if self._plain:
             return self._plain[0], self._plain[1]
@@ -50,7 +50,7 @@ class Extent:
             mx.dequantize(*cast_to(dtype, part), group_size=form.group, bits=bits).astype(dtype)
             for part, bits in ((self.keys, form.key_bits), (self.values, form.value_bits))
         )
-        if on_cpu():
+        if keep:
             self._plain.extend((keys, values))
         return keys, values
 
