@@ -50,7 +50,7 @@ STAGES: dict[StageName, Stage] = {
     "told": Stage(0.75, (WORDS,), shares={"quick": 1}),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
-    "days": Stage(0.2, (3, WORDS, WORDS, WORDS, WORDS, CITED, CITED), shares=DAYS),
+    "days": Stage(0.3, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and
 among memories, to say where it stands, and whole days. Each step is short where the one before it is mastered, and is

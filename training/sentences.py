@@ -70,6 +70,8 @@ WHICH = (
 )  # fmt: skip
 GLUED = 0.25
 """Share of links behind which mere glue stands."""
+UNHEARD = 0.25
+"""Share of the statements whose verb nobody has heard of: what a new one says has to be found around it."""
 
 
 def statement(words: Vocabulary, field: str, subject: str, value: str) -> str:
@@ -77,10 +79,11 @@ def statement(words: Vocabulary, field: str, subject: str, value: str) -> str:
     rng = words.rng
     opening, end = rng.choice(OPENINGS), rng.choice(ENDS)
     if rng.random() < 0.3:
-        said = f"{rng.choice(GIVEN)} {rng.choice(ROLES)}".format(f=field, s=subject, v=value)
+        given = f"{{s}} {words.babble(1)} {{v}}" if rng.random() < UNHEARD else rng.choice(GIVEN)
+        said = f"{given} {rng.choice(ROLES)}".format(f=field, s=subject, v=value)
         return f"{opening}{said}{end}{_mark(words)}"
     key = rng.choice(KEYS).format(f=field, s=subject)
-    link = rng.choice(LINKS)
+    link = words.babble(rng.randint(1, 2)) if rng.random() < UNHEARD else rng.choice(LINKS)
     if rng.random() < GLUED:
         link = f"{link} {words.glue(rng.randint(1, 2))}"
     first, last = (key, value) if rng.random() < 0.65 else (value, key)
