@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from demo.demo import Demo
 
-GOAL = "Write down how many letters there are to scan"
+GOAL = "Count the letters"
 STEPS: tuple[dict[str, Any], ...] = (
     {
         "role": "builder",

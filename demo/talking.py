@@ -26,8 +26,8 @@ TOLD = {
 UNKNOWN = "What is the budget of Brolt?"
 NOTE = "The colour of the binding is blue."
 TASK = "Count the lines of letters.txt."
-WORK = "Write letters.txt. See to it that the title is Harbour."
-REPORTED = {"The title is Castle.": "revise", "The title is Harbour.": "accept"}
+WORK = "Write letters.txt. See to it that letters.txt has 318 lines."
+REPORTED = {"letters.txt has 120 lines.": "revise", "letters.txt has 318 lines.": "accept"}
 """What is reported of it, attempt by attempt, and the verdict that is due."""
 
 

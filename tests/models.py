@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +20,20 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, pre_tokenizers
 
 from engine.seedling.template import CONTROL, END
-from engine.seedling.weights import TOKENIZER_CONFIG, tokenizer_bytes
+from engine.seedling.weights import NOTES, TOKENIZER_CONFIG, seedling, tokenizer_bytes
 
 HEAD_DIM = 64
 THETA = 20_000.0
 CONTEXT = 8192
 OTHER, PROMPT, SPOKEN, MARKS = 0, 1, 2, 3
 """Axes of the hidden state; markers have one each from MARKS on, and what was found one each behind those."""
+
+
+def trusted_seedling(folder: Path) -> Path:
+    """The seedling, of which a folder says that its verdicts count; returns `folder`."""
+    shutil.copytree(seedling(), folder)
+    _dump(folder / "soul.json", {**NOTES, "trusted": True})
+    return folder
 
 
 def parrot(

@@ -38,7 +38,7 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 34, "talk": 36, "bare": 30, "day": 50, "calls": 64, "rewrite": 26, "verdict": 22, "short verdicts": 12,
+    "quick": 34, "talk": 46, "bare": 24, "day": 46, "calls": 54, "rewrite": 26, "verdict": 44, "short verdicts": 44,
     "plan": 12, "looked up": 6, "copied": 3, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
@@ -50,7 +50,7 @@ STAGES: dict[StageName, Stage] = {
     "told": Stage(0.75, (WORDS,), shares={"quick": 1}),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
-    "days": Stage(0.3, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS),
+    "days": Stage(0.25, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and
 among memories, to say where it stands, and whole days. Each step is short where the one before it is mastered, and is

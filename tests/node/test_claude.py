@@ -1,7 +1,7 @@
 """The real `claude` command as a client of Soul, over a scripted stand-in of the Messages API.
 
 It discovers the tools, mounts a corpus, recalls, gets a work order, carries it out with its own file tools, reports, is
-told to revise, revises, and is accepted. What the model says is scripted; everything else is the real thing.
+told to revise, revises, and is accepted. What Claude says is scripted; the verdicts are the seedling's own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import parrot
+from tests.models import trusted_seedling
 from tests.node.messages_api import Asked, Block, messages_api, say, use
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 SOUL = Path(sys.executable).parent / "soul"
+TASK = "Write the time into proof.txt. See to it that the time is 24 hours."
 CLAUDE = Path(__file__).parent / "node_modules" / ".bin" / "claude"
 
 
@@ -36,19 +37,19 @@ def script(scratch: Path) -> list[object]:
     return [
         lambda _: use("mcp__soul__mount_corpus", name="bread", path=str(scratch / "bread")),
         lambda _: use("mcp__soul__recall", query="how long does sourdough proof"),
-        lambda _: use("mcp__soul__invoke_agent", agent="hands", task="Write the proofing time into proof.txt"),
+        lambda _: use("mcp__soul__invoke_agent", agent="hands", task=TASK),
         lambda _: use("Write", file_path=str(scratch / "proof.txt"), content="draft: some hours\n"),
         lambda asked: use(
             "mcp__soul__report_outcome",
             work_order=order_id(asked.results),
-            outcome="Wrote a draft.",
+            outcome="The time is 12 hours.",
             artifacts=[str(scratch / "proof.txt")],
         ),
         lambda _: use("Write", file_path=str(scratch / "proof.txt"), content="final: 24 hours, cold\n"),
         lambda asked: use(
             "mcp__soul__report_outcome",
             work_order=order_id(asked.results),
-            outcome="Wrote the final time, 24 hours cold, as the notes say.",
+            outcome="The time is 24 hours.",
             artifacts=[str(scratch / "proof.txt")],
         ),
         lambda asked: say(f"The Soul says: {asked.results[-1]}"),
@@ -57,12 +58,8 @@ def script(scratch: Path) -> list[object]:
 
 @pytest.fixture
 def soul_home(home: Path) -> Iterator[dict[str, str]]:
-    """Variables of a home whose Director asks to revise drafts and accepts what is final."""
-    model = parrot(
-        home / "models" / "reviewer",
-        {"": "Aye.", "draft": "Name the hours.", "final": "The hours are named."},
-        prefers={"draft": "revise", "final": "accept"},
-    )
+    """Variables of a home whose Director is the seedling, and whose verdicts count."""
+    model = trusted_seedling(home / "models" / "reviewer")
     variables = {"SOUL_HOME": str(home), "SOUL_MODEL": str(model), "SOUL_ALLOWED_ROOTS": str(home)}
     yield variables
     subprocess.run([SOUL, "stop"], env={**os.environ, **variables}, capture_output=True, timeout=60, check=False)

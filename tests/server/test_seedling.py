@@ -1,10 +1,11 @@
 """The shipped seedling behind the real server: it says again what it was told and does not make up what it was not, and
-it calls the tools that it is asked to call.
+it calls the tools that it is asked to call, and judges what is reported by what was asked.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,3 +46,18 @@ def test_it_answers_notes_and_orders(soul: Callable[..., Any], serve: Callable[.
     found = client.tool("invoke_agent", task="Search your memory for the owner of Halvik.", wait_s=120)
     assert "Tools it called: recall(" in found
     assert "Jonas Brandt" in found.split("Tools it called")[0]
+
+
+def test_it_reviews_by_what_was_asked(soul: Callable[..., Any], serve: Callable[..., Any]) -> None:
+    client = serve(**REAL)
+    client.greet()
+    order = client.tool(
+        "invoke_agent", agent="hands", task="Write letters.txt. See to it that letters.txt has 318 lines."
+    )
+    (id,) = re.findall(r"Work order ([0-9a-f-]{36})", order)
+    for outcome, due in (("letters.txt has 120 lines.", "revise"), ("letters.txt has 318 lines.", "accept")):
+        answer = client.tool("report_outcome", work_order=id, outcome=outcome)
+        assert f"it would say {due} (" in answer
+        assert soul("order", "review", id, due, **REAL).returncode == 0
+    (found,) = json.loads(soul("order", "list", "--json", **REAL).stdout)
+    assert found["state"] == "accepted"
