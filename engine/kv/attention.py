@@ -118,13 +118,13 @@ def _long(queries: Any, view: View, scale: float) -> Any:
 def _dequantised(form: Form, extents: Sequence[Extent], dtype: Any) -> tuple[Any, Any]:
     """Keys and values of all sealed blocks, `(1, kv heads, tokens, head size)` each."""
 
-    def side(whole: Sequence[Any]) -> Any:
+    def side(whole: list[Any]) -> Any:
         blocks = whole[0] if len(whole) == 1 else mx.concatenate(whole)
         count, heads, _, size = blocks.shape
         return blocks.transpose(1, 0, 2, 3).reshape(1, heads, count * BLOCK, size)
 
-    keys, values = zip(*(one.plain(form, dtype) for one in extents), strict=True)
-    return side(keys), side(values)
+    plain = [one.plain(form, dtype) for one in extents]
+    return side([keys for keys, _ in plain]), side([values for _, values in plain])
 
 
 class RowsView:
