@@ -1,4 +1,5 @@
-"""Models that are built instead of trained: a parrot that says what it was told to, through the real engine.
+"""Models whose answers a test can rely on: a parrot that is built to say what it was told to, through the real engine;
+and the shipped seedling as one whose verdicts count.
 
 `parrot(folder, reply)` writes a model folder that mlx_lm loads like any other: a Llama of one layer with the seedling's
 tokenizer and chat template, in which each reply is one token of its own. How it works: the last token of the generation
