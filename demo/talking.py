@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tools.invoke_agent import own_words
+
 if TYPE_CHECKING:
     from mcp import Client
 
@@ -31,15 +33,10 @@ REPORTED = {"letters.txt has 120 lines.": "revise", "letters.txt has 318 lines."
 """What is reported of it, attempt by attempt, and the verdict that is due."""
 
 
-def words(answer: str) -> str:
-    """The Director's own words, without the stand-in's notice and the sources."""
-    return answer.split("]\n\n", 1)[-1].split("\n\n")[0].strip()
-
-
 async def said(client: Client, call: Callable[..., Any], task: str) -> tuple[str, float]:
     """(its words, the seconds until they were there)."""
     answer, seconds = await call(client, "invoke_agent", task=task, wait_s=120)
-    return words(answer), seconds
+    return own_words(answer), seconds
 
 
 async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> str:
@@ -49,7 +46,7 @@ async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> str:
     for told in TOLD:
         whole, seconds = await call(client, "invoke_agent", task=told, wait_s=120)
         first = first or whole
-        demo.note("tell the Director", f"{told!r}: {words(whole)!r}", seconds)
+        demo.note("tell the Director", f"{told!r}: {own_words(whole)!r}", seconds)
     await remembers(demo, client, call, "ask the Director")
 
     answer, seconds = await said(client, call, UNKNOWN)
@@ -66,8 +63,8 @@ async def talk(demo: Demo, client: Client, call: Callable[..., Any]) -> str:
     demo.check(any(one["task"] == TASK for one in orders), "the order is out, word for word")
 
     found, seconds = await call(client, "invoke_agent", task="Search your memory for the owner of Halvik.", wait_s=120)
-    demo.note("have it search its memory", f"{words(found)!r}", seconds)
-    demo.check("recall(" in found and "Jonas Brandt" in words(found), "it calls recall, and says what it found")
+    demo.note("have it search its memory", f"{own_words(found)!r}", seconds)
+    demo.check("recall(" in found and "Jonas Brandt" in own_words(found), "it calls recall, and says what it found")
     await reviews(demo, client, call)
     return first
 

@@ -197,6 +197,12 @@ def answer_text(answer: Answer) -> str:
     return "\n".join(lines)
 
 
+def own_words(text: str) -> str:
+    """What the agent itself said in such a text, up to its first blank line: for who judges its words alone."""
+    said = text.partition("]\n\n")[2] if text.startswith("[") else text
+    return said.split("\n\n")[0].strip()
+
+
 def order_text(order: Order) -> str:
     """A work order as the Hands read it."""
     near = order.embedding_state["nearest"]

@@ -16,6 +16,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp_types import TextContent
 
+from tools.invoke_agent import own_words
 from training.facts import fact, question
 from training.phrases import CHATTER
 from training.scenes import stated
@@ -82,12 +83,7 @@ async def remembered(home: Path, model: Path, seed: int) -> list[bool]:
                 await says(client, chatter())
             else:
                 raise RuntimeError(f"The window was let go {flushes} times only.")
-            return [one.value in _words(await says(client, question(words, one))) for one in facts]
+            return [one.value in stated(own_words(await says(client, question(words, one)))) for one in facts]
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.run_process([str(SOUL), "stop"], env=environment, check=False)
-
-
-def _words(answer: str) -> str:
-    """The Director's own words, without the stand-in's notice, the sources and the figures."""
-    return stated(answer.split("]\n\n", 1)[-1].split("\n\n")[0])

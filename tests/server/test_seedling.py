@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.seedling.weights import NAME, NOTICE
+from tools.invoke_agent import own_words
 
 REAL = {"SOUL_DATABASE_URL": "", "SOUL_MODEL": "seedling"}
 TOLD = (
@@ -27,7 +28,7 @@ def test_it_answers_notes_and_orders(soul: Callable[..., Any], serve: Callable[.
         answer = client.tool("invoke_agent", task=task, wait_s=120)
         assert answer.startswith(f"[{NOTICE}]")
         assert f"({NAME}: " in answer
-        return answer.removeprefix(f"[{NOTICE}]").split("\n\n")[1]
+        return own_words(answer)
 
     for told, _, _ in TOLD:
         assert says(told).startswith("Noted.")
