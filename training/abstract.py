@@ -7,7 +7,6 @@ and each of those can be guessed a little without it.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -102,9 +101,10 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
         answers = []
         for source, (field, subject, value, _) in zip(sources, facts, strict=True):
             answers.append((field, subject, [*value, end, cite, *source, closing] if cited else [*value, end]))
-        field, subject = facts[0][0], facts[-1][1]
-        if not any((field, subject) == fact[:2] for fact in facts):
-            answers.append((field, subject, [unknown, end]))
+        for _ in range(1 + len(facts) // 3):
+            field, subject = facts[rng.integers(len(facts))][0], facts[rng.integers(len(facts))][1]
+            if not any((field, subject) == answer[:2] for answer in answers):
+                answers.append((field, subject, [unknown, end]))
         for number, place in enumerate(rng.permutation(len(answers))):
             field, subject, said = answers[place]
             way = 0
@@ -157,14 +157,15 @@ def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
     facts: dict[str, stated.Fact] = {}
     for _ in range(words.rng.randint(1, MOST_TOLD)):
         one = stated.fact(words)
-        facts |= {other.key: other for other in (one, *stated.near(words, one, words.rng.randint(0, 2)))}
+        facts |= {other.key: other for other in (one, *stated.near(words, one, words.rng.randint(0, 3)))}
     told = [one if words.rng.random() < 0.5 else stated.plainly(words, one) for one in facts.values()]
     ids = [*begin]
     for one in words.rng.sample(told, len(told)):
         ids += chat.encode(f"- {one.said}\n")
-    missing = replace(told[0], field=told[-1].field)
     answers = [(one, f"{one.answer}.") for one in told]
-    answers += [(missing, missing.unknown)] * (missing.key not in facts)
+    for _ in range(1 + len(told) // 3):
+        missing = stated.missed(words, told)
+        answers.append((missing, missing.unknown))
     words.rng.shuffle(answers)
     learned: list[bool] = []
     for number, (one, answer) in enumerate(answers):

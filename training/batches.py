@@ -33,8 +33,8 @@ FORKS = ("The", " the", " of", " is", '": "', '": {"', '", "')
 DIGIT = 2.0
 """What a digit counts. Ten of them make all dates and numbers of a window, so that what stood before one hardly tells
 which comes next."""
-ENDS = ('", "', '"}}')
-"""What an argument ends with; which of them is decided, too."""
+ENDS = ('", "', '"}}', "\n")
+"""What an argument or a line ends with, as a reply does; which of them is decided, too."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def _weights(chat: Chat, ids: NDArray[np.int64], learned: NDArray[np.bool_]) -> 
 def _forks(chat: Chat) -> tuple[int, list[int], int, list[int], list[int]]:
     """(the id of a blank, those of FORKS, the one that a line of the notebook begins with, those of ENDS, digits)."""
     blank, line = chat.encode(" 1")[0], chat.encode("- 1")[0]
-    forks, ends = [chat.encode(f"{fork}1")[0] for fork in FORKS], [chat.encode(end)[0] for end in ENDS]
+    forks = [chat.encode(f"{fork}1")[0] for fork in FORKS]
+    ends = [chat.reply_end(())[0], *(chat.encode(end)[0] for end in ENDS)]
     return blank, forks, line, ends, chat.encode("0123456789")
 
 

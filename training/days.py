@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from training.drills import MISSING
 from training.exchanges import OTHER_TOOL, TOOLS, Day
-from training.facts import alike, fact, near, question
+from training.facts import fact, missed, near, question
 from training.scenes import Right, Scene
 from training.vocabulary import Vocabulary
 
@@ -38,13 +38,14 @@ KINDS: dict[str, Exchange] = {
 }  # fmt: skip
 
 
-def day(words: Vocabulary, last: str = "", length: int = 0) -> Scene:
-    """A day of about `length` characters; its last exchange is of the kind `last`, any where none is given."""
+def day(words: Vocabulary, last: str = "", length: int = 0, saying: int = 4) -> Scene:
+    """A day of about `length` characters; its last exchange is of the kind `last`, any where none is given.
+    `saying`: how often somebody states something, against 4 for questions and 6 for requests."""
     rng = words.rng
     calling = last == "tool" or (not last and rng.random() < 0.7) or rng.random() < 0.5
     tools = _tools(words)
     made = Day(words, tools if calling else (), rng.choice((0, 0, 1, 3, 6)))
-    weights = (4, 4, 6 if calling else 0)
+    weights = (saying, 4, 6 if calling else 0)
     while made.length < length:
         kinds = rng.choices((SAYING, ASKING, REQUESTED), weights)[0]
         rng.choice(kinds)(made)
@@ -75,7 +76,8 @@ def bare(words: Vocabulary, length: int) -> Scene:
 
 
 def talk(words: Vocabulary, most: int) -> Scene:
-    """Up to `most` facts are told and then asked for, as a first conversation goes: all of it stands in the window."""
+    """Up to `most` facts are told and then asked for, as a first conversation goes: all of it stands in the window.
+    Half of them end with the notebook's rewriting, which nowhere else holds as many lines."""
     rng = words.rng
     made = Day(words, _tools(words) if rng.random() < 0.5 else (), rng.choice((0, 0, 1, 3)), calm=True)
     while len(made.told) < most and (not made.told or rng.random() < 1 - 1 / most):
@@ -83,12 +85,11 @@ def talk(words: Vocabulary, most: int) -> Scene:
         if made.room.tools and rng.random() < WORKING:
             rng.choice(REQUESTED)(made)
     for one in rng.sample(made.told, len(made.told)):
-        other = alike(words, one)
-        if rng.random() < MISSING and other.key not in made.known:
-            made.missing(other)
+        if rng.random() < MISSING:
+            made.missing(missed(words, made.held))
         else:
             made.from_window(one)
-    return _scene("talk", made, made.tell())
+    return _scene("talk", made, made.rewrite() if rng.random() < 0.5 else made.tell())
 
 
 def calls(words: Vocabulary, length: int) -> Scene:
@@ -112,9 +113,7 @@ def quick(words: Vocabulary, most: int) -> Scene:
     asked = [one, *rng.sample(others, len(others))]
     for place, other in enumerate(asked):
         if rng.random() < MISSING:
-            drawn = alike(words, other)
-            if drawn.key not in facts:
-                other = drawn
+            other = missed(words, list(facts.values()))
         made.room.asks(question(words, other), () if place else shown)
         hit = hits.get(other.key)
         made.room.says(other.cited(hit.citation) if hit else other.unknown)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from engine.seedling.prose import prose
-from training.facts import Fact, alike, fact, near, question
+from training.facts import Fact, fact, missed, near, question
 from training.scenes import Line, Right, Scene
 from training.vocabulary import Vocabulary
 
 MOST = 16
 """About as many facts are in a list at most."""
-MISSING = 0.2
+MISSING = 0.25
 """Share of the questions that a list, or many memories, may not answer."""
 
 
@@ -36,10 +34,7 @@ def looked_up(words: Vocabulary) -> Scene:
     for one in rng.sample(listed, len(listed)):
         asked = one
         if rng.random() < MISSING:
-            other = rng.choice(listed)
-            asked = replace(one, field=other.field) if rng.random() < 0.5 else replace(one, subject=other.subject)
-            if asked.key in facts:
-                asked = alike(words, one)
+            asked = missed(words, listed)
         known = facts.get(asked.key)
         lines += [
             Line("user", question(words, asked)),

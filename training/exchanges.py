@@ -12,7 +12,7 @@ from dataclasses import replace
 from agents.rewriting import request
 from engine.seedling.prose import prose
 from memory.recall import Hit
-from training.facts import Fact, again, alike, fact, near, question
+from training.facts import Fact, again, fact, missed, near, question
 from training.passages import passage
 from training.phrases import (
     CHATTER,
@@ -65,9 +65,9 @@ class Day:
         return sum(len(line.text) for line in self.room.lines)
 
     @property
-    def known(self) -> set[str]:
-        """What was told, noted or shown, by what it would be asked for."""
-        return {*self.seen, *(one.key for one in (*self.told, *self.noted))}
+    def held(self) -> list[Fact]:
+        """What was told, noted or shown."""
+        return [*(one for one, _ in self.seen.values()), *self.told, *self.noted]
 
     def pick(self, phrases: Phrases, **values: str) -> str:
         return self.words.rng.choice(phrases[self.words.split]).format(**values)
@@ -159,10 +159,7 @@ class Day:
         """Neither an earlier memory nor a new one holds it, though they hold what is easily taken for it."""
         if not self.seen:
             return self.missing()
-        like, _ = self.words.rng.choice(list(self.seen.values()))
-        one = alike(self.words, like)
-        if one.key in self.known:
-            return self.missing()
+        one = missed(self.words, self.held)
         self.room.asks(question(self.words, one), self.noise())
         self.room.says(one.unknown)
         return Right()
@@ -223,14 +220,17 @@ class Day:
         return Right()
 
     def correct(self) -> Right:
-        if not self.noted:
+        text = "\n".join(self.room.notebook)
+        # The tool asks for words that stand there once.
+        fitting = [place for place, one in enumerate(self.noted) if text.count(one.value) == 1]
+        if not fitting:
             return self.note()
-        place = self.words.rng.randrange(len(self.noted))
+        place = self.words.rng.choice(fitting)
         old = self.noted[place]
         new = again(self.words, old)
         self.room.asks(self.request(EDITS, o=old.value, n=new.value))
         self.room.calls("write_notebook", old=old.value, new=new.value, reason="asked to")
-        line = next((line for line in self.room.notebook if old.said in line), f"- {old.said}")
+        line = next(line for line in self.room.notebook if old.value in line)
         self.room.notebook = [line.replace(old.value, new.value) for line in self.room.notebook]
         self.noted[place] = replace(old, value=new.value, said=old.said.replace(old.value, new.value))
         self._written(f"-{line}\n+{line.replace(old.value, new.value)}")

@@ -24,6 +24,8 @@ SAID_BY = {"date": "{K} is on {v}.", "place": "{K} is in {v}.", "money": "{K} is
 """How one asks for values of a kind, and how one says them."""
 OWN = 0.15
 """Share of the taught statements and questions that are of these."""
+KIN = 0.3
+"""Share of the other subjects that share a word with the one they may be taken for."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,32 @@ def again(words: Vocabulary, old: Fact) -> Fact:
     return fact(words, old.subject, (old.kind, old.field), (old.value,))
 
 
-def alike(words: Vocabulary, about: Fact) -> Fact:
-    """Another fact of its subject, or one of its field."""
-    if words.rng.random() < 0.5:
-        return fact(words, about.subject, _beside(words, about))
-    return fact(words, field=(about.kind, about.field))
+def missed(words: Vocabulary, held: Sequence[Fact]) -> Fact:
+    """What is easily taken for one of `held` and is none of them: of one the field and of another the subject, another
+    field of a subject (mostly of the same kind of value), a field of another subject."""
+    keys = {one.key for one in held}
+    while True:
+        one, other = words.rng.choice(held), words.rng.choice(held)
+        drawn = words.rng.random()
+        if drawn < 0.35:
+            asked = replace(one, subject=other.subject)
+        elif drawn < 0.7:
+            asked = fact(words, one.subject, _beside(words, one, 0.75))
+        else:
+            asked = fact(words, _another(words, one), (one.kind, one.field))
+        if asked.key not in keys:
+            return asked
 
 
-def _beside(words: Vocabulary, about: Fact) -> tuple[str, str]:
-    """A field that its subject may have, too: half of them ask for a value of the same kind."""
-    return words.field(about.kind if words.rng.random() < 0.5 else "")
+def _beside(words: Vocabulary, about: Fact, same: float = 0.5) -> tuple[str, str]:
+    """A field that its subject may have, too; so many of them ask for a value of the same kind."""
+    return words.field(about.kind if words.rng.random() < same else "")
+
+
+def _another(words: Vocabulary, about: Fact) -> str:
+    """Another subject; of those taught some share a word with it."""
+    kin = words.split == "train" and words.rng.random() < KIN
+    return words.kin(about.subject) if kin else words.subject()
 
 
 def question(words: Vocabulary, about: Fact) -> str:
@@ -159,7 +177,7 @@ def near(words: Vocabulary, about: Fact, count: int) -> list[Fact]:
         if draw < 0.35:
             one = fact(words, about.subject, _beside(words, about), values)
         elif draw < 0.7:
-            one = fact(words, field=(about.kind, about.field), without=values)
+            one = fact(words, _another(words, about), (about.kind, about.field), values)
         else:
             one = fact(words, without=values)
         if one.key not in keys:

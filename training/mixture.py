@@ -38,8 +38,8 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 34, "talk": 46, "bare": 24, "day": 46, "calls": 54, "rewrite": 26, "verdict": 44, "short verdicts": 44,
-    "plan": 12, "looked up": 6, "copied": 3, "written": 1,
+    "quick": 40, "talk": 46, "bare": 24, "day": 46, "calls": 50, "rewrite": 36, "verdict": 44, "short verdicts": 44,
+    "plan": 14, "looked up": 8, "copied": 3, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (COPYING,)),
@@ -59,8 +59,8 @@ BARE_LENGTH = 3_000
 """Most characters of a bare day."""
 QUICK_LENGTH, MOST_QUICK = 180, 14
 """Characters of a memory with its question and answer; most memories that are asked for in a row."""
-TALK_LENGTH = 260
-"""Characters of a fact that is told and asked for, with the opening's share."""
+TALK_LENGTH = 290
+"""Characters of a fact that is told, asked for and noted down, with the opening's share."""
 VERDICT_LENGTH, MOST_VERDICTS = 480, 10
 """Characters of a question with its verdict; most of them in a row."""
 SHORT_LENGTH, MOST_SHORT = 100, 24
@@ -90,7 +90,7 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
         case "talk":
             return talk(words, max(2, min(length // TALK_LENGTH, MOST_QUICK)))
         case "rewrite":
-            return day(words, "rewrite", rng.randint(length // 4, length))
+            return day(words, "rewrite", rng.randint(0, length), rng.choice((4, 4, 12, 30)))
         case "verdict":
             return verdicts(words, min(length // VERDICT_LENGTH, MOST_VERDICTS))
         case "short verdicts":

@@ -190,7 +190,10 @@ def reviewed(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
         said = [bench.refusal()]
         why = f"It was not done: {said[0]}"
     elif verdict == "revise":
-        why = f"Not yet: {needs[wrong]} was asked, but: {said[wrong]}"
+        but = said[wrong]
+        if rng.random() < UNSAID:
+            said[wrong], but = bench.one(PARTS), "nothing is said of it."
+        why = f"Not yet: {needs[wrong]} was asked, but: {but}"
     else:
         why = f"As asked: {needs[0]}."
         if rng.random() < 0.1:  # an outcome may also try to talk the reviewer round
@@ -198,9 +201,6 @@ def reviewed(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
             said.append(verdict_lure)
     artifacts = (bench.filling["f"],) if verdict != "reject" and rng.random() < 0.7 else ()
     constraints = [f"do not touch {bench.filling['g']}"] if rng.random() < 0.3 else []
-    if verdict == "revise" and rng.random() < UNSAID:
-        said[wrong] = bench.one(PARTS)
-        why = f"Not yet: {needs[wrong]} was asked, but nothing is said of it."
     if verdict != "reject" and rng.random() < BESIDE:
         beside = " ".join(prose(1, rng.getrandbits(32))) if bench.built() else bench.one(PARTS)
         said.insert(rng.randint(0, len(said)), beside)

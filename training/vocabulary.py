@@ -52,6 +52,12 @@ FIELDS: dict[str, list[str]] = {
     "version": _words("release version firmware build schema revision"),
     "file": _words("config log template manifest draft script backup report archive ledger"),
 }
+RARE = _words(
+    "brisk crooked faint gentle hollow humble jolly keen lofty mellow mossy nimble ornate patient polished quaint "
+    "rugged rusty sandy shaggy silent sleepy slender snowy solemn sturdy sunny tidy timid vacant velvet vivid wooden "
+    "woven zesty breezy chilly dusty foggy frosty"
+)
+"""Adjectives of several tokens; of prose's nearly all are one, so that none of those could be held out."""
 COLOURS = _words(
     "teal amber crimson violet indigo scarlet olive ivory copper silver maroon azure lilac bronze emerald coral"
 )
@@ -82,21 +88,30 @@ MORE = _words(
     "thought asked put left ran began chosen fixed marked noted shown sent held"
 )
 GLUE = (*MORE, *VERBS, *ADVERBS, *LINKS, *PREPOSITIONS, *DETERMINERS, *PRONOUNS)
+BLANK = "Ġ"
+"""How the tokenizer writes the blank before a word."""
 SUFFIXES = ("md", "py", "toml", "sql", "json", "txt", "csv")
 MONTHS = _words("January February March April May June July August September October November December")
 
 
 def split_of(word: str) -> Split:
-    """Where a word belongs: decided by its own letters, so that the two sides can never share one."""
-    return "held_out" if zlib.crc32(word.casefold().encode()) % HELD_OUT == 0 else "train"
+    """Where a word belongs: decided by its own letters, so that the two sides can never share one. What is one token is
+    taught, as a letter is: a token that was never said cannot be said again."""
+    word = word.casefold()
+    return "held_out" if zlib.crc32(word.encode()) % HELD_OUT == 0 and f"{BLANK}{word}" not in _tokens() else "train"
+
+
+@cache
+def _tokens() -> frozenset[str]:
+    """The tokenizer's tokens, as it writes them."""
+    return frozenset(json.loads(tokenizer_bytes())["model"]["vocab"])
 
 
 @cache
 def _pieces() -> tuple[str, ...]:
     """What the tokenizer has of lower-case letters, two at least, without the words that hold sentences together."""
-    found = (piece.removeprefix("Ġ") for piece in json.loads(tokenizer_bytes())["model"]["vocab"])
-    common = {word.casefold() for word in GLUE}
-    return tuple(sorted({piece for piece in found if re.fullmatch("[a-z]{2,}", piece)} - common))
+    found = {piece.removeprefix(BLANK) for piece in _tokens()}
+    return tuple(sorted({piece for piece in found if re.fullmatch("[a-z]{2,}", piece)} - {*map(str.casefold, GLUE)}))
 
 
 @dataclass(frozen=True)
@@ -180,7 +195,18 @@ class Vocabulary:
         if drawn < 0.78:
             return f"the {self.of(TOPICS)} project"
         thing = self.of(TOPICS if self.rng.random() < 0.5 else NOUNS)
-        return f"the {thing}" if drawn < 0.92 else f"the {self.of(ADJECTIVES)} {thing}"
+        return f"the {thing}" if drawn < 0.92 else f"the {self.of((*ADJECTIVES, *RARE))} {thing}"
+
+    def kin(self, subject: str) -> str:
+        """Another subject that shares a word with it: "the wide kitchen" of "the kitchen", "Pavel" of "Pavel Jul"."""
+        first, _, rest = subject.removeprefix("the ").partition(" ")
+        if not subject.startswith("the "):
+            return first if rest and self.rng.random() < 0.5 else f"{first} {self.name()}"
+        if rest == "project":
+            return f"the {first}" if self.rng.random() < 0.5 else f"the {self.of(TOPICS)} project"
+        if rest and self.rng.random() < 0.5:
+            return f"the {rest}"
+        return f"the {self.of((*ADJECTIVES, *RARE))} {rest or first}"
 
     def field(self, kind: str = "") -> tuple[str, str]:
         """(kind of value, the field's noun); of that kind where one is given and this split has a noun of it."""
