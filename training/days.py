@@ -17,7 +17,7 @@ Exchange = Callable[[Day], Right]
 SAYING: tuple[Exchange, ...] = (Day.tell, Day.tell, Day.tell, Day.chat, Day.chat)
 ASKING: tuple[Exchange, ...] = (
     Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window, Day.from_window,
-    Day.from_window, Day.from_notebook, Day.from_notebook, Day.quoted, Day.from_seen, Day.unseen,
+    Day.from_window, Day.from_notebook, Day.from_notebook, Day.from_notebook, Day.quoted, Day.from_seen, Day.unseen,
 )  # fmt: skip
 WORKING = 0.15
 """Share of the facts told in a talk behind which somebody asks for a tool."""
