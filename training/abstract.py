@@ -101,7 +101,7 @@ def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = Fal
         answers = []
         for source, (field, subject, value, _) in zip(sources, facts, strict=True):
             answers.append((field, subject, [*value, end, cite, *source, closing] if cited else [*value, end]))
-        for _ in range(1 + len(facts) // 3):
+        for _ in range(1 + len(facts) // 6):
             field, subject = facts[rng.integers(len(facts))][0], facts[rng.integers(len(facts))][1]
             if not any((field, subject) == answer[:2] for answer in answers):
                 answers.append((field, subject, [unknown, end]))
@@ -163,7 +163,7 @@ def _told_again(chat: Chat, words: Vocabulary) -> Rendered:
     for one in words.rng.sample(told, len(told)):
         ids += chat.encode(f"- {one.said}\n")
     answers = [(one, f"{one.answer}.") for one in told]
-    for _ in range(1 + len(told) // 3):
+    for _ in range(1 + len(told) // 6):
         missing = stated.missed(words, told)
         answers.append((missing, missing.unknown))
     words.rng.shuffle(answers)

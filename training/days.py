@@ -76,17 +76,20 @@ def bare(words: Vocabulary, length: int) -> Scene:
 
 
 def talk(words: Vocabulary, most: int) -> Scene:
-    """Up to `most` facts are told and then asked for, as a first conversation goes: all of it stands in the window.
-    Half of them end with the notebook's rewriting, which nowhere else holds as many lines."""
+    """Up to `most` facts are told and then asked for, as a first conversation goes: all of it stands in the window or
+    in the notebook. Half of them end with the notebook's rewriting, which nowhere else holds as many lines."""
     rng = words.rng
-    made = Day(words, _tools(words) if rng.random() < 0.5 else (), rng.choice((0, 0, 1, 3)), calm=True)
+    made = Day(words, _tools(words) if rng.random() < 0.5 else (), rng.choice((0, 1, 3, 6)), calm=True)
     while len(made.told) < most and (not made.told or rng.random() < 1 - 1 / most):
         made.tell()
         if made.room.tools and rng.random() < WORKING:
             rng.choice(REQUESTED)(made)
-    for one in rng.sample(made.told, len(made.told)):
+    asked = [*made.told, *made.noted]
+    for one in rng.sample(asked, len(asked)):
         if rng.random() < MISSING:
             made.missing(missed(words, made.held))
+        elif one in made.noted:
+            made.from_notebook(one)
         else:
             made.from_window(one)
     return _scene("talk", made, made.rewrite() if rng.random() < 0.5 else made.tell())

@@ -164,12 +164,12 @@ class Day:
         self.room.says(one.unknown)
         return Right()
 
-    def from_notebook(self) -> Right:
+    def from_notebook(self, one: Fact | None = None) -> Right:
         """It stands in the notebook."""
         if not self.noted:
             return self.found()
         rng = self.words.rng
-        one = rng.choice(self.noted)
+        one = one or rng.choice(self.noted)
         asked = question(self.words, one)
         self.room.asks(asked, self._near(one, rng.choice((0, 1, 2))))
         self.room.says(one.cited("notebook"))
