@@ -149,7 +149,7 @@ class AgentContext:
         self._window = self._told = None
 
     async def opening_ids(self, engine: Engine) -> list[int]:
-        """Ids of self, role and notebook as they stand now: the start of a side context (review, ratify), without tools."""
+        """Ids of self, role and notebook as they are: the start of a side context (review, ratify), without tools."""
         return engine.chat.opening(opening_text(await self._now(engine), self._role), [])
 
     async def _known(self) -> Window | None:
