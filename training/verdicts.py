@@ -281,6 +281,10 @@ KINDS: dict[str, Callable[[Vocabulary], tuple[str, tuple[str, ...], str, str]]] 
 }  # fmt: skip
 
 
+HOW_OFTEN = (3, 1, 1, 2, 1)
+"""Of each of them: what is hardest comes most."""
+
+
 def verdict(words: Vocabulary, kind: str) -> Scene:
     """A scene of one question, asked behind an opening without tools, as `agents.judgement` does."""
     return _asked(words, (kind,))
@@ -288,7 +292,7 @@ def verdict(words: Vocabulary, kind: str) -> Scene:
 
 def verdicts(words: Vocabulary, most: int) -> Scene:
     """Up to `most` questions of any kind in a row: an opening is as long as three of them, and teaches nothing."""
-    return _asked(words, words.rng.choices(list(KINDS), k=_some(words, most)))
+    return _asked(words, words.rng.choices(list(KINDS), HOW_OFTEN, k=_some(words, most)))
 
 
 def _asked(words: Vocabulary, kinds: Sequence[str]) -> Scene:
