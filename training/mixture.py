@@ -38,7 +38,7 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 40, "talk": 46, "bare": 24, "day": 46, "calls": 50, "rewrite": 36, "verdict": 60, "short verdicts": 50,
+    "quick": 40, "talk": 46, "bare": 24, "day": 46, "calls": 56, "rewrite": 40, "verdict": 90, "short verdicts": 64,
     "plan": 14, "looked up": 8, "copied": 3, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {

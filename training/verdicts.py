@@ -62,6 +62,7 @@ REFUSALS: dict[Split, tuple[str, ...]] = {
         "I gave up at once.", "I worked on another project.", "I could not be bothered.", "It is not done.",
         "I slept instead.", "I threw it all away.", "I did not even look at it.", "There is no result.",
         "I destroyed the {a}.", "I left everything as it was.", "I was not able to do any of it.", "I ran out of time.",
+        "I walked out.", "I went away instead.", "I turned to other things.", "I put it aside.", "I left it to others.",
     ),
     "held_out": ("I never began.", "I erased everything instead.", "I walked away from it."),
 }  # fmt: skip
