@@ -88,8 +88,7 @@ def _mark(name: str, shares: Sequence[float], examples: int) -> Mark:
 
 async def _ask(engine: Engine, name: str, kind: str, met: Met, limit: anyio.CapacityLimiter) -> None:
     async with limit:
-        one = marked(kind, name)
-        ids = before(engine.chat, one, one.lines[:-1])
+        one, ids = _fitting(engine, name, kind)
         if kind in VERDICTS:
             opening = engine.chat.opening(one.system)
             judgement = await judge(engine, name, opening, one.lines[0].text, one.right.options)
@@ -97,6 +96,15 @@ async def _ask(engine: Engine, name: str, kind: str, met: Met, limit: anyio.Capa
             return
         said = await _said(engine, name, ids)
         held(engine, one, said, met)
+
+
+def _fitting(engine: Engine, name: str, kind: str) -> tuple[Scene, list[int]]:
+    """The scene of that name, or another where the window has no room for it and a reply; the ids before its end."""
+    one = marked(kind, name)
+    ids = before(engine.chat, one, one.lines[:-1])
+    if len(ids) + REWRITE_BUDGET > engine.info.context_tokens:
+        return _fitting(engine, f"{name}'", kind)
+    return one, ids
 
 
 def held(engine: Engine, one: Scene, said: str, met: Met) -> None:
