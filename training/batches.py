@@ -82,7 +82,7 @@ def _weights(chat: Chat, ids: NDArray[np.int64], learned: NDArray[np.bool_]) -> 
 
 @cache
 def _forks(chat: Chat) -> tuple[int, list[int], int, list[int], list[int]]:
-    """(the id of a blank, those of FORKS, the one that a line of the notebook begins with, those of ENDS, digits)."""
+    """(the id of a blank, those of FORKS, what a line of the notebook begins with, those of ends, the digits)."""
     blank, line = chat.encode(" 1")[0], chat.encode("- 1")[0]
     forks = [chat.encode(f"{fork}1")[0] for fork in FORKS]
     ends = [chat.reply_end(())[0], *(chat.encode(end)[0] for end in ENDS)]

@@ -109,14 +109,14 @@ def quick(words: Vocabulary, most: int) -> Scene:
     made, rng = Day(words), words.rng
     one = fact(words)
     others = near(words, one, rng.randint(0, most - 1))
-    facts = {other.key: other for other in (one, *others)}
-    hits = {key: made.room.hit(other.said, chunk=rng.random() < 0.5) for key, other in facts.items()}
+    held = [one, *others]
+    hits = {other.key: made.room.hit(other.said, chunk=rng.random() < 0.5) for other in held}
     shown = [*hits.values(), *made.noise()]
     rng.shuffle(shown)
     asked = [one, *rng.sample(others, len(others))]
     for place, other in enumerate(asked):
         if rng.random() < MISSING:
-            other = missed(words, list(facts.values()))
+            other = missed(words, held)
         made.room.asks(question(words, other), () if place else shown)
         hit = hits.get(other.key)
         made.room.says(other.cited(hit.citation) if hit else other.unknown)

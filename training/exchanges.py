@@ -231,9 +231,10 @@ class Day:
         self.room.asks(self.request(EDITS, o=old.value, n=new.value))
         self.room.calls("write_notebook", old=old.value, new=new.value, reason="asked to")
         line = next(line for line in self.room.notebook if old.value in line)
-        self.room.notebook = [line.replace(old.value, new.value) for line in self.room.notebook]
+        changed = line.replace(old.value, new.value)
+        self.room.notebook[self.room.notebook.index(line)] = changed
         self.noted[place] = replace(old, value=new.value, said=old.said.replace(old.value, new.value))
-        self._written(f"-{line}\n+{line.replace(old.value, new.value)}")
+        self._written(f"-{line}\n+{changed}")
         return Right()
 
     def mount(self) -> Right:

@@ -280,10 +280,8 @@ def ratified(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
 KINDS: dict[str, Callable[[Vocabulary], tuple[str, tuple[str, ...], str, str]]] = {
     "review": reviewed, "leaving": leaving, "step": stepped, "log": logged, "ratify": ratified,
 }  # fmt: skip
-
-
-HOW_OFTEN = (3, 1, 1, 2, 1)
-"""Of each of them: what is hardest comes most."""
+HOW_OFTEN = {"review": 3, "leaving": 1, "step": 1, "log": 2, "ratify": 1}
+"""Weights of the kinds: what is hardest comes most."""
 
 
 def verdict(words: Vocabulary, kind: str) -> Scene:
@@ -293,7 +291,7 @@ def verdict(words: Vocabulary, kind: str) -> Scene:
 
 def verdicts(words: Vocabulary, most: int) -> Scene:
     """Up to `most` questions of any kind in a row: an opening is as long as three of them, and teaches nothing."""
-    return _asked(words, words.rng.choices(list(KINDS), HOW_OFTEN, k=_some(words, most)))
+    return _asked(words, words.rng.choices(list(HOW_OFTEN), list(HOW_OFTEN.values()), k=_some(words, most)))
 
 
 def _asked(words: Vocabulary, kinds: Sequence[str]) -> Scene:

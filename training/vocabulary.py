@@ -52,12 +52,12 @@ FIELDS: dict[str, list[str]] = {
     "version": _words("release version firmware build schema revision"),
     "file": _words("config log template manifest draft script backup report archive ledger"),
 }
-RARE = _words(
+QUALITIES = (*ADJECTIVES, *_words(
     "brisk crooked faint gentle hollow humble jolly keen lofty mellow mossy nimble ornate patient polished quaint "
     "rugged rusty sandy shaggy silent sleepy slender snowy solemn sturdy sunny tidy timid vacant velvet vivid wooden "
     "woven zesty breezy chilly dusty foggy frosty"
-)
-"""Adjectives of several tokens; of prose's nearly all are one, so that none of those could be held out."""
+))  # fmt: skip
+"""What a thing may be: the adjectives of prose, nearly all of one token, so never held out, and some of several."""
 COLOURS = _words(
     "teal amber crimson violet indigo scarlet olive ivory copper silver maroon azure lilac bronze emerald coral"
 )
@@ -195,7 +195,7 @@ class Vocabulary:
         if drawn < 0.78:
             return f"the {self.of(TOPICS)} project"
         thing = self.of(TOPICS if self.rng.random() < 0.5 else NOUNS)
-        return f"the {thing}" if drawn < 0.92 else f"the {self.of((*ADJECTIVES, *RARE))} {thing}"
+        return f"the {thing}" if drawn < 0.92 else f"the {self.of(QUALITIES)} {thing}"
 
     def kin(self, subject: str) -> str:
         """Another subject that shares a word with it: "the wide kitchen" of "the kitchen", "Pavel" of "Pavel Jul"."""
@@ -206,7 +206,7 @@ class Vocabulary:
             return f"the {first}" if self.rng.random() < 0.5 else f"the {self.of(TOPICS)} project"
         if rest and self.rng.random() < 0.5:
             return f"the {rest}"
-        return f"the {self.of((*ADJECTIVES, *RARE))} {rest or first}"
+        return f"the {self.of(QUALITIES)} {rest or first}"
 
     def field(self, kind: str = "") -> tuple[str, str]:
         """(kind of value, the field's noun); of that kind where one is given and this split has a noun of it."""
