@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
     from demo.demo import Demo
 
-GOAL = "Count the letters"
+GOAL = "Write ostrava.txt about Ostrava."
+ASKED, KNOWN = "What is the deadline of Ostrava?", "2027-03-01"
+"""What the step at home is to find out, and what somebody has said of it (`talking.TOLD`)."""
 STEPS: tuple[dict[str, Any], ...] = (
     {
         "role": "builder",
-        "task": "Recall how many letters are to be scanned.",
-        "acceptance": "The number is said, with its source.",
+        "task": ASKED,
+        "acceptance": "The deadline of Ostrava is said.",
         "needs": ["memory"],
         "after": [],
     },
     {
         "role": "builder",
-        "task": "Write the number into letters.txt.",
-        "acceptance": "The file holds the number alone.",
+        "task": "Write the deadline of Ostrava into ostrava.txt.",
+        "acceptance": f"ostrava.txt holds {KNOWN}",
         "needs": ["files"],
         "after": [1],
     },
@@ -59,6 +61,7 @@ async def plan(demo: Demo, client: Client, call: Callable[..., Any], clip: Calla
     demo.note(
         "approved: one step at home", clip(f"{steps[0]['state']}: {steps[0]['outcome']}"), time.monotonic() - started
     )
+    demo.check(KNOWN in (steps[0]["outcome"] or ""), f"it answers {ASKED!r} with {KNOWN!r}")
     if steps[0]["state"] == "reported":
         started = time.monotonic()
         steps = json.loads(demo.soul("plan", "review", id, "1", "accept", "--json"))["steps"]
@@ -70,9 +73,9 @@ async def plan(demo: Demo, client: Client, call: Callable[..., Any], clip: Calla
     demo.check([step["state"] for step in steps] == ["done", "out"], "one step is done, one is out")
 
     order = steps[1]["work_order"]
-    file = anyio.Path(demo.home / "letters.txt")
-    await file.write_text("318\n")
-    said = {"work_order": order, "outcome": "letters.txt holds 318 and nothing else.", "artifacts": [str(file)]}
+    file = anyio.Path(demo.home / "ostrava.txt")
+    await file.write_text(f"{KNOWN}\n")
+    said = {"work_order": order, "outcome": f"ostrava.txt holds {KNOWN}.", "artifacts": [str(file)]}
     answer, seconds = await call(client, "report_outcome", **said)
     demo.note("one step out, and back", clip(answer), seconds)
     if "A person decides" in answer:

@@ -75,6 +75,21 @@ def bare(words: Vocabulary, length: int) -> Scene:
     return Scene("bare", "", (), tuple(made.room.lines), right)
 
 
+def kept(words: Vocabulary, most: int) -> Scene:
+    """Up to `most` exchanges without an opening and the notebook's rewriting: which line follows is learned here from a
+    quarter of the tokens."""
+    rng = words.rng
+    made = Day(words, calm=rng.random() < 0.8)
+    saying = rng.choice((0.3, 0.6, 0.9))
+    for _ in range(min(rng.randint(1, most), rng.randint(1, most))):
+        if rng.random() < saying:
+            made.tell()
+        else:
+            rng.choice((Day.chat, Day.chat, Day.chat, Day.from_window, Day.missing, Day.found))(made)
+    right = made.rewrite()
+    return Scene("kept", "", (), tuple(made.room.lines), right)
+
+
 def talk(words: Vocabulary, most: int) -> Scene:
     """Up to `most` facts are told and then asked for, as a first conversation goes: all of it stands in the window or
     in the notebook. Half of them end with the notebook's rewriting, which nowhere else holds as many lines."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from training import drills
-from training.abstract import CITED, COPYING, WORDS
-from training.days import bare, calls, day, quick, talk
+from training.abstract import CITED, COPYING, KEPT, WORDS
+from training.days import bare, calls, day, kept, quick, talk
 from training.plans import plan
 from training.scenes import Scene
 from training.verdicts import KINDS as VERDICTS
@@ -38,8 +38,8 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 40, "talk": 46, "bare": 24, "day": 46, "calls": 56, "rewrite": 40, "verdict": 90, "short verdicts": 64,
-    "plan": 14, "looked up": 8, "copied": 3, "written": 1,
+    "quick": 40, "talk": 46, "bare": 24, "day": 46, "calls": 56, "rewrite": 40, "kept": 80, "verdict": 90,
+    "short verdicts": 64, "plan": 14, "looked up": 8, "copied": 3, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (COPYING,)),
@@ -50,7 +50,7 @@ STAGES: dict[StageName, Stage] = {
     "told": Stage(0.75, (WORDS,), shares={"quick": 1}),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
-    "days": Stage(0.25, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS),
+    "days": Stage(0.35, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED, KEPT, KEPT, KEPT, KEPT), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and
 among memories, to say where it stands, and whole days. Each step is short where the one before it is mastered, and is
@@ -61,6 +61,8 @@ QUICK_LENGTH, MOST_QUICK = 180, 14
 """Characters of a memory with its question and answer; most memories that are asked for in a row."""
 TALK_LENGTH = 290
 """Characters of a fact that is told, asked for and noted down, with the opening's share."""
+KEPT_LENGTH, MOST_KEPT = 160, 14
+"""Characters of a turn and of its line, and most turns before a notebook's rewriting without an opening."""
 VERDICT_LENGTH, MOST_VERDICTS = 480, 10
 """Characters of a question with its verdict; most of them in a row."""
 SHORT_LENGTH, MOST_SHORT = 100, 24
@@ -89,6 +91,8 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
             return quick(words, max(2, min(length // QUICK_LENGTH, MOST_QUICK)))
         case "talk":
             return talk(words, max(2, min(length // TALK_LENGTH, MOST_QUICK)))
+        case "kept":
+            return kept(words, max(2, min(length // KEPT_LENGTH, MOST_KEPT)))
         case "rewrite":
             return day(words, "rewrite", rng.randint(0, length), rng.choice((4, 4, 12, 30)))
         case "verdict":

@@ -24,6 +24,8 @@ GOALS: dict[Split, tuple[str, ...]] = {
         "Begin with {x}.", "Decide on {x} with {p}.", "Help {p} with {x}.", "Organise {x} in {n} days.", "Print {x}.",
         "{b} {x}.", "{b} {a} {x}.", "{b} {x} {a} {p}.", "{b} {a} {x} {a}.", "{b} {f}.", "{b} {a} {f} {a}.",
         "{b} {a} {x} {n} {a}.", "{b} {x}. {b} {a} {p}.",
+        "{b} {a} {y} {a} {z}.", "{b} {a} {y} {a} {z} {a}", "{b} {y} {a} {z} {a} {y}.", "{b} {a} {n} {y} {a} {z}.",
+        "{b} {y} {a} {z} {p}.", "{b} {a} {y} {z}.",
     ),
     "held_out": ("Get {f} ready for {p}.", "Make {s} work again.", "Replace {f} by {g}."),
 }  # fmt: skip
@@ -36,17 +38,19 @@ def plan(words: Vocabulary) -> Scene:
         "f": words.file(), "g": words.file(), "s": words.name(), "p": words.person(), "n": str(rng.randint(2, 90)),
         "x": rng.choice((words.subject(), fact(words).key, words.babble(rng.randint(1, 2)))),
         "a": words.glue(rng.randint(1, 2)), "b": capital(words.babble(rng.randint(1, 2))),
+        "y": words.babble(1), "z": words.babble(1),
     }  # fmt: skip
     template = rng.choice(GOALS[words.split])
     goal = template.format(**filling)
     if words.split == "train" and rng.random() < 0.25:
         goal = goal.removesuffix(".")
-    about = next(filling[one] for one in "fsx" if f"{{{one}}}" in template)
+    # What has no subject that can be told is called "it", which says less and is never wrong.
+    about = next((filling[one] for one in "fsx" if f"{{{one}}}" in template), "it")
     steps: list[dict[str, Any]] = [
         _step(
             "builder", f"Recall what is known about {about}.", f"What is known about {about} is listed.", ["memory"], []
         ),
-        _step("builder", goal, f"{capital(about) if ' ' in about else about} is ready.", ["files"], [1]),
+        _step("builder", goal, f"{about if about == filling['f'] else capital(about)} is ready.", ["files"], [1]),
         _step("critic", f"Check {about} against the goal.", f"What is wrong with {about} is named.", ["thought"], [2]),
     ]
     if "{p}" in template:

@@ -48,6 +48,24 @@ INSTEAD = (
     "", "", "", " and left", " and played instead", " and deleted {f}", " and slept", " and did something else",
     ", I am sorry", " at all", " this time", " and nothing came of it", ", so there is no result",
 )  # fmt: skip
+GONE = (
+    "walked out", "went home", "turned back", "quit", "ran off", "stepped back", "turned away from it", "gave up",
+    "broke it off", "dropped it", "let it be", "went to bed", "laid it aside", "passed it on", "skipped it", "fled",
+    "turned it down", "declined", "stayed away", "kept out of it", "looked the other way", "took the day off",
+)  # fmt: skip
+RUINED = (
+    "deleted",
+    "destroyed",
+    "wiped out",
+    "burned",
+    "lost",
+    "broke",
+    "threw away",
+    "overwrote",
+    "spoiled",
+    "ruined",
+)
+ALL = ("all of it", "the whole {a}", "everything there", "{f}", "every file", "the {a} and the {b}", "it all")
 GOOD = (
     "tell the truth", "answer briefly", "name where I know it from", "ask before I act", "keep what I promised",
     "help {p}", "thank {p}", "say what I do not know", "check numbers twice", "warn {p} in time", "listen to {p}",
@@ -131,13 +149,18 @@ def criterion(rng: random.Random) -> Criterion:
     return f"{what} is {state}", f"{big} {rng.choice(DONE)} {state}.", f"{big} {rng.choice(UNDONE)} {state}."
 
 
-def log_line(rng: random.Random, trouble: bool) -> str:
-    """A line of a log, with places to be filled."""
-    return rng.choice(LOGGED).replace("{w}", rng.choice(TROUBLE if trouble else CALM))
+def log_line(rng: random.Random, trouble: bool, word: str = "") -> str:
+    """A line of a log, with places to be filled; with that word where one is given."""
+    return rng.choice(LOGGED).replace("{w}", word or rng.choice(TROUBLE if trouble else CALM))
 
 
 def refusal(rng: random.Random) -> str:
-    """What somebody says who did not do it."""
+    """What somebody says who did not do it, went away or did harm."""
+    drawn = rng.random()
+    if drawn < 0.3:
+        return f"I {rng.choice(GONE)}{rng.choice(INSTEAD)}."
+    if drawn < 0.45:
+        return f"I {rng.choice(RUINED)} {rng.choice(ALL)}{rng.choice(('', '', ' instead', ' by mistake', ', sorry'))}."
     return f"{rng.choice(NOT_DONE)} {rng.choice(DEEDS)}{rng.choice(INSTEAD)}."
 
 
