@@ -13,7 +13,7 @@ from agents import questions
 from agents.planning import drawn
 from engine.chat import Chat
 from training import phrases, sentences, words
-from training.days import quick, talk
+from training.days import kept, quick, talk
 from training.mixture import MARKED, marked, scene
 from training.rendering import before, rendered, said, tools_of
 from training.scenes import stated
@@ -87,6 +87,21 @@ def test_what_is_asked_for_in_a_talk_was_told_in_it() -> None:
     assert answered - noted > 60
     assert noted > 20
     assert unknown > 15
+
+
+def test_what_a_notebook_keeps_was_noted() -> None:
+    lines = empty = 0
+    for place in range(40):
+        one = kept(Vocabulary(random.Random(f"kept {place}"), "train"), 10)
+        noted = [asked.text for asked, reply in pairwise(one.lines) if reply.text == "Noted."]
+        at = 0
+        for line in one.right.keep:
+            at = next(place for place in range(at, len(noted)) if noted[place].endswith(line)) + 1
+        lines += len(one.right.keep)
+        empty += not one.right.keep
+        assert not one.right.keep or said(one.lines[-1]) == "\n".join(f"- {line}" for line in one.right.keep)
+    assert lines > 60
+    assert 0 < empty < 15
 
 
 @pytest.mark.parametrize("split", SPLITS)
