@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agents.ordering import NEAREST, criteria
+from agents.orders import MINUTES, ROUNDS, Order
 from agents.rewriting import request
 from engine.seedling.prose import prose
 from memory.recall import Hit
+from tools.invoke_agent import order_text
 from training.facts import Fact, again, fact, missed, near, question
 from training.passages import passage
 from training.phrases import (
@@ -31,7 +34,7 @@ from training.phrases import (
     WORK,
     Phrases,
 )
-from training.scenes import Line, Right, Room
+from training.scenes import START, Line, Right, Room
 from training.sentences import capital
 from training.vocabulary import CITIES, TOPICS, Vocabulary
 
@@ -264,13 +267,22 @@ class Day:
         task = self.work()
         self.room.asks(self.request(ORDERS, t=task))
         self.room.calls("invoke_agent", agent="hands", task=task)
-        id = self.room.hit("").id
-        self.room.returns(
-            "invoke_agent",
-            f"Work order {id}: carry it out with your own tools, then call report_outcome.\n\nTask: {task}",
-        )
+        self.room.returns("invoke_agent", order_text(self._placed(task)))
         self.room.says("The order is out.")
         return Right()
+
+    def _placed(self, task: str) -> Order:
+        """The order as it would be kept, with the memories that are nearest to it."""
+        rng = self.words.rng
+        said = [fact(self.words).said for _ in range(rng.randint(0, NEAREST))]
+        hits = [self.room.hit(one, chunk=rng.random() < 0.3) for one in said]
+        near = [{"source": hit.citation, "score": hit.score, "prose": hit.prose} for hit in hits]
+        last = self.room.hit("")
+        return Order(
+            id=last.id, task=task, constraints=(), context="", acceptance=tuple(criteria((), ())),
+            embedding_state={"nearest": near}, budget={"rounds": ROUNDS, "minutes": MINUTES},
+            state="open", client=self.room.client, session="s", created=START, agent="hands", why="",
+        )  # fmt: skip
 
     def plan(self) -> Right:
         task = self.work()

@@ -137,6 +137,14 @@ DONE = ("is", "was", "has been", "is now", "is by now")
 UNDONE = ("is not", "was not", "could not be", "has not been", "is not yet", "was never", "cannot be")
 
 
+OTHERWISE = (
+    "I counted {much} in {what}.", "In {what} one finds {much}.", "{what} now: {much}.", "{much} came out for {what}.",
+    "{much} stand in {what}.", "{much} can be seen in {what}.", "One sees {much} in {what}.", "{much}: that is {what}.",
+    "I found {much} when I looked at {what}.", "{what} came out with {much}.",
+)  # fmt: skip
+"""How an outcome says what something has in other words than those in which it was asked for."""
+
+
 def criterion(rng: random.Random) -> Criterion:
     """One of a thing that has something, or is so."""
     what = rng.choice(WHAT)
@@ -144,6 +152,9 @@ def criterion(rng: random.Random) -> Criterion:
     if rng.random() < 0.5:
         much, verb = rng.choice(MUCH), rng.choice(HAVE)
         wrong = much.replace("{n}", "{m}").replace("{v}", "{w}")
+        if rng.random() < 0.5:
+            said = rng.choice(OTHERWISE).replace("{what}", what)
+            return f"{what} {verb} {much}", said.replace("{much}", much), said.replace("{much}", wrong)
         return f"{what} {verb} {much}", f"{big} {verb} {much}.", f"{big} {verb} {wrong}."
     state = rng.choice((*BE, *DO))
     return f"{what} is {state}", f"{big} {rng.choice(DONE)} {state}.", f"{big} {rng.choice(UNDONE)} {state}."
