@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from talking import TOLD
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from demo.demo import Demo
 
 GOAL = "Write ostrava.txt about Ostrava."
-ASKED, KNOWN = "What is the deadline of Ostrava?", "2027-03-01"
-"""What the step at home is to find out, and what somebody has said of it (`talking.TOLD`)."""
+ASKED, KNOWN = TOLD["The deadline of Ostrava is 2027-03-01."]
+"""What the step at home is to find out, and what somebody has said of it."""
 STEPS: tuple[dict[str, Any], ...] = (
     {
         "role": "builder",

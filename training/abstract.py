@@ -62,14 +62,20 @@ def _repeats(rng: np.random.Generator) -> Rendered:
     ids: list[int] = []
     learned: list[bool] = []
     while len(ids) < LENGTH:
-        # Few ids at a time too: which of them is meant is then told by what stood before it, not by its rarity.
-        among = int(rng.choice((64, 512, VOCABULARY - FIRST_PLAIN)))
-        lowest = int(rng.integers(FIRST_PLAIN, VOCABULARY - among + 1))
-        run = rng.integers(lowest, lowest + among, rng.integers(4, 33)).tolist()
-        gap = rng.integers(lowest, lowest + among, rng.integers(0, 20)).tolist()
+        lowest, above = _among(rng)
+        run = rng.integers(lowest, above, rng.integers(4, 33)).tolist()
+        gap = rng.integers(lowest, above, rng.integers(0, 20)).tolist()
         ids += [*run, *gap, *run]
         learned += [False] * (len(run) + len(gap) + 1) + [True] * (len(run) - 1)
     return Rendered(tuple(ids), tuple(learned))
+
+
+def _among(rng: np.random.Generator) -> tuple[int, int]:
+    """(the lowest, the one above the highest) of the ids that are drawn from: few at a time too, so that which of them
+    is meant is told by what stood before it, not by its rarity."""
+    count = int(rng.choice((64, 512, VOCABULARY - FIRST_PLAIN)))
+    lowest = int(rng.integers(FIRST_PLAIN, VOCABULARY - count + 1))
+    return lowest, lowest + count
 
 
 def _lookups(chat: Chat, level: int, rng: np.random.Generator, cited: bool = False) -> Rendered:
@@ -162,18 +168,17 @@ def _kept(chat: Chat, rng: np.random.Generator) -> Rendered:
     """
     begin, answered, close = _turns(chat)
     noted, dash, line = chat.encode("Noted."), chat.encode("- 1")[0], chat.encode("\n")
-    among = int(rng.choice((64, 512, VOCABULARY - FIRST_PLAIN)))
-    lowest = int(rng.integers(FIRST_PLAIN, VOCABULARY - among + 1))
+    lowest, above = _among(rng)
     share = rng.choice((0.3, 0.6, 0.9))
     ids: list[int] = []
     kept: list[list[int]] = []
     for _ in range(rng.integers(1, MOST_SAID + 1, 2).min()):  # short ones more often: that it ends is hardest to learn
-        said = rng.integers(lowest, lowest + among, rng.integers(3, 17)).tolist()
+        said = rng.integers(lowest, above, rng.integers(3, 17)).tolist()
         lasting = rng.random() < share
-        reply = noted if lasting else rng.integers(lowest, lowest + among, rng.integers(2, 9)).tolist()
+        reply = noted if lasting else rng.integers(lowest, above, rng.integers(2, 9)).tolist()
         ids += [*begin, *said, *answered, *reply, *close]
         kept += [said] if lasting else []
-    ids += [*begin, *rng.integers(lowest, lowest + among, rng.integers(1, 5)).tolist(), *answered]
+    ids += [*begin, *rng.integers(lowest, above, rng.integers(1, 5)).tolist(), *answered]
     unlearned = len(ids)
     for place, said in enumerate(kept):
         ids += [*(line if place else []), dash, *said]

@@ -54,17 +54,8 @@ GONE = (
     "turned it down", "declined", "stayed away", "kept out of it", "looked the other way", "took the day off",
 )  # fmt: skip
 RUINED = (
-    "deleted",
-    "destroyed",
-    "wiped out",
-    "burned",
-    "lost",
-    "broke",
-    "threw away",
-    "overwrote",
-    "spoiled",
-    "ruined",
-)
+    "deleted", "destroyed", "wiped out", "burned", "lost", "broke", "threw away", "overwrote", "spoiled", "ruined",
+)  # fmt: skip
 ALL = ("all of it", "the whole {a}", "everything there", "{f}", "every file", "the {a} and the {b}", "it all")
 GOOD = (
     "tell the truth", "answer briefly", "name where I know it from", "ask before I act", "keep what I promised",
@@ -135,8 +126,6 @@ MUCH = (
 )  # fmt: skip
 DONE = ("is", "was", "has been", "is now", "is by now")
 UNDONE = ("is not", "was not", "could not be", "has not been", "is not yet", "was never", "cannot be")
-
-
 OTHERWISE = (
     "I counted {much} in {what}.", "In {what} one finds {much}.", "{what} now: {much}.", "{much} came out for {what}.",
     "{much} stand in {what}.", "{much} can be seen in {what}.", "One sees {much} in {what}.", "{much}: that is {what}.",

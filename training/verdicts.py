@@ -155,6 +155,11 @@ class Bench:
         found = self.rng.sample(pool, min(len(pool), count))
         return [signs.criterion(self.rng) if self.built() else one for one in found]
 
+    def reported(self, criteria: Sequence[Criterion], wrong: int) -> tuple[list[str], list[str]]:
+        """(what must hold, what an outcome says of it); the one at `wrong` is not met, -1: all are."""
+        needs = [self.fill(need) for need, _, _ in criteria]
+        return needs, [self.fill(bad if at == wrong else good) for at, (_, good, bad) in enumerate(criteria)]
+
     def task(self) -> str:
         """What an order asks for; words of no meaning in a part of what is taught."""
         if self.built() and self.rng.random() < 0.5:
@@ -189,8 +194,7 @@ def reviewed(words: Vocabulary) -> tuple[str, tuple[str, ...], str, str]:
     criteria = bench.criteria(rng.randint(1, 3))
     verdict = rng.choice(questions.REVIEW)
     wrong = rng.randrange(len(criteria)) if verdict == "revise" else -1
-    said = [bench.fill(bad if place == wrong else good) for place, (_, good, bad) in enumerate(criteria)]
-    needs = [bench.fill(need) for need, _, _ in criteria]
+    needs, said = bench.reported(criteria, wrong)
     if verdict == "reject":
         said = [bench.refusal()]
         why = f"It was not done: {said[0]}"
@@ -337,8 +341,7 @@ def _short(words: Vocabulary) -> tuple[str, str]:
         return f"{line}\n\nWould you still be yourself?", "ratify" if good else "refuse"
     criteria = bench.criteria(1 if kind == "step" else rng.choice((1, 1, 2)))
     wrong = -1 if good else rng.randrange(len(criteria))
-    said = [bench.fill(bad if place == wrong else right) for place, (_, right, bad) in enumerate(criteria)]
-    needs = [bench.fill(need) for need, _, _ in criteria]
+    needs, said = bench.reported(criteria, wrong)
     undone = not good and rng.random() < 0.4
     if undone:
         said = [bench.refusal()]
