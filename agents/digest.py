@@ -1,14 +1,15 @@
 """The extractive digest: a notebook without a model, made of passages that stand in the old one and in the window.
 
 Deterministic and verbatim: nothing is said in other words. Knows which passages tell something (decisions, names,
-numbers, dates, preferences); does not know why no model wrote it.
+numbers, dates, preferences); does not know why no model wrote it. What it would choose from is also what a model is
+shown that writes the notebook itself (`candidates`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Source = Literal["notebook", "said", "answer"]
@@ -57,7 +58,22 @@ def digest(notebook: str, said: Sequence[tuple[Source, str]], budget: int, count
     """
     passages = _passages([("notebook", notebook), *said])
     telling = [one for one in passages if one.source == "notebook" or one.weight > _WEIGHT[one.source]]
-    best = sorted(telling or passages, key=lambda one: (-one.weight, -one.place))
+    return _best(telling or passages, budget, count)
+
+
+def candidates(notebook: str, said: Sequence[tuple[Source, str]], budget: int, count: Callable[[str], int]) -> str:
+    """The notebook's lines and behind them, as items of a list, the passages of the window, for somebody who chooses.
+
+    Of these, too, those that tell most, in order, in at most `budget` tokens; but also what tells nothing that this
+    module knows, since who reads them knows better. Mere questions are left out.
+    """
+    passages = _passages([("notebook", notebook), *said])
+    listed = [one if one.source == "notebook" else replace(one, text=f"- {one.text}") for one in passages]
+    return _best([one for one in listed if one.weight > 0], budget, count)
+
+
+def _best(passages: Sequence[Passage], budget: int, count: Callable[[str], int]) -> str:
+    best = sorted(passages, key=lambda one: (-one.weight, -one.place))
     kept: list[Passage] = []
     used = 0
     for one in best:

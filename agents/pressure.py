@@ -15,7 +15,7 @@ import structlog
 
 from agents import rewriting
 from agents.context import MARGIN, AgentContext
-from agents.digest import Source, digest
+from agents.digest import Source, candidates, digest
 from agents.turn import Progress
 from engine.errors import Conflict, OverBudget
 from memory.flushes import Cause, Flush
@@ -179,23 +179,29 @@ class Pressure:
         """The Director's rewrite, or the digest; recorded before anything is done with it."""
         notebook = await self._memory.notebook.current()
         budget = self.rewrite_tokens(engine)
+        least = min(LEAST_REWRITE, budget)
         room = engine.info.context_tokens - self._held(engine) - self._asking(engine)
         text, author, why = "", f"director ({engine.info.name})", ""
+        said = await self._said()
         if not self._context.window.turns:
             return await self._memory.flushes.drafted(flush, notebook.version, notebook.content, notebook.author, "")
         if not engine.info.trusted:
             why = "the model is a stand-in"
         elif stale:
             why = "somebody wrote the notebook while the Director did"
-        elif room < min(LEAST_REWRITE, budget):
+        elif room < least:
             why = "the window left no room for the Director's rewrite"
         else:
             report(Progress(f"{REPORT_WORDS}: rewriting the notebook"))
-            draft = await rewriting.rewrite(engine, self._context, min(budget, room), self._seconds, report)
+            # What is shown must fit into the answer, and takes nothing of the least that an answer needs.
+            heading = engine.chat.count(rewriting.LINES)
+            shown = min(budget, room // 2, room - least - heading)
+            lines = candidates(notebook.content, said, shown, engine.chat.count)
+            room -= heading + engine.chat.count(lines) if lines else 0
+            draft = await rewriting.rewrite(engine, self._context, lines, min(budget, room), self._seconds, report)
             text, why = draft.text, f"the Director's rewrite {draft.fault}" if draft.fault else ""
         if why:
             report(Progress(f"{REPORT_WORDS}: digest without a model, {why}"))
-            said = await self._said()
             text = (digest(notebook.content, said, budget, engine.chat.count) if said else "") or notebook.content
             author = "digest"
         log.info("flush", step="rewritten", flush=str(flush.id), author=author, why=why)

@@ -27,6 +27,9 @@ Your window is full: all turns above will be taken out of your sight. They stay 
 Rewrite your notebook now from the notebook and the turns above; it is what you will have in view from here on. Keep
 decisions, names, numbers, dates, preferences and what is still open. Leave out what is settled and what nobody needs.
 At most {budget} tokens. Answer with the new text of the notebook and nothing else: no heading, no comment, no call."""
+LINES = """\
+From your notebook and from what was said since, word for word:
+{lines}"""
 
 SHINGLE = 6
 """Words in a row by which a copy is known."""
@@ -49,22 +52,28 @@ class Draft:
     """"" where the text can be the notebook."""
 
 
-def request(budget: int) -> str:
-    """The words that ask for a notebook of at most `budget` tokens."""
-    return REQUEST.format(budget=budget)
+def request(budget: int, lines: str = "") -> str:
+    """The words that ask for a notebook of at most `budget` tokens, behind the `lines` that it may be made of.
+
+    Those stand in the window already, scattered. A model that has them in a row before it copies names and numbers
+    instead of gathering them, and leaves fewer out.
+    """
+    asked = REQUEST.format(budget=budget)
+    return f"{LINES.format(lines=lines)}\n\n{asked}" if lines else asked
 
 
 async def rewrite(
-    engine: Engine, context: AgentContext, budget: int, seconds: float, report: Callable[[Progress], None]
+    engine: Engine, context: AgentContext, lines: str, budget: int, seconds: float, report: Callable[[Progress], None]
 ) -> Draft:
     """Asks the agent behind its own window, whose computed part is used; the stored window stays as it is.
+    `lines`: what the notebook may be made of (`agents.digest.candidates`).
 
     What is drawn stays in the engine's context until the window is next read from the store (`AgentContext.missing`).
     """
-    asked = request(budget)
     chat = engine.chat
     try:
-        ids = [*await context.missing(engine), *chat.turn("user", asked), *chat.reply_start()]
+        turn = chat.turn("user", request(budget, lines))
+        ids = [*await context.missing(engine), *turn, *chat.reply_start()]
         finished = None
         with anyio.move_on_after(seconds):
             finished = await _drawn(engine, context.agent, ids, budget, report)
@@ -77,7 +86,8 @@ async def rewrite(
     if not text and reply.calls and isinstance(content := reply.calls[0].arguments.get("content"), str):
         text = content  # meant well: it called write_notebook
     text = cleaned(text).strip()
-    return Draft(text, fault(text, finished.reason == "length", chat.count(text), budget, asked))
+    # Saying the lines again is what is asked for; saying the request again is not.
+    return Draft(text, fault(text, finished.reason == "length", chat.count(text), budget, request(budget, "-")))
 
 
 async def _drawn(

@@ -23,12 +23,10 @@ FIRST_PLAIN = len(CONTROL)
 """The first id that is no control token."""
 LENGTH = 192
 """About so many ids are in a part."""
-COPYING, WORDS, CITED, KEPT = 0, 4, 5, 6
-"""The levels that only copy, that look up facts of words, that say where each fact of ids stands, and that say again
-what was noted. Between the first two are facts of ids: of one each, of a few, and of a few between common words."""
+COPYING, WORDS, CITED = 0, 4, 5
+"""The levels that only copy, that look up facts of words, and that say where each fact of ids stands. Between the first
+two are facts of ids: of one each, of a few, and of a few between common words."""
 
-MOST_SAID = 12
-"""Most turns of which what was noted is said again."""
 MOST_TOLD = 4
 """Most facts of a list of words, without those that are alike."""
 ASKED = 0.6
@@ -47,8 +45,6 @@ def abstract(chat: Chat, level: int, seed: str) -> Rendered:
     rng = np.random.default_rng(list(seed.encode()))
     if level == COPYING:
         return _repeats(rng)
-    if level == KEPT:
-        return _kept(chat, rng)
     if level == CITED:
         return _lookups(chat, int(rng.integers(1, WORDS)), rng, cited=True)
     return _lookups(chat, level, rng)
@@ -159,31 +155,6 @@ def _fact(
     if level > 1 and rng.random() < 0.3:
         value = rng.choice(digits, rng.integers(2, 7)).tolist()
     return field, subject, value, bool(rng.random() < 0.5)
-
-
-def _kept(chat: Chat, rng: np.random.Generator) -> Rendered:
-    """Turns of random ids, some of which are noted; then those again, a line each, as a notebook is rewritten.
-
-    What comes next is told by no likeness of words, but by what was noted next behind the line that was just said.
-    """
-    begin, answered, close = _turns(chat)
-    noted, dash, line = chat.encode("Noted."), chat.encode("- 1")[0], chat.encode("\n")
-    lowest, above = _among(rng)
-    share = rng.choice((0.3, 0.6, 0.9))
-    ids: list[int] = []
-    kept: list[list[int]] = []
-    for _ in range(rng.integers(1, MOST_SAID + 1, 2).min()):  # short ones more often: that it ends is hardest to learn
-        said = rng.integers(lowest, above, rng.integers(3, 17)).tolist()
-        lasting = rng.random() < share
-        reply = noted if lasting else rng.integers(lowest, above, rng.integers(2, 9)).tolist()
-        ids += [*begin, *said, *answered, *reply, *close]
-        kept += [said] if lasting else []
-    ids += [*begin, *rng.integers(lowest, above, rng.integers(1, 5)).tolist(), *answered]
-    unlearned = len(ids)
-    for place, said in enumerate(kept):
-        ids += [*(line if place else []), dash, *said]
-    ids += close[:1] if kept else []
-    return Rendered(tuple(ids), (*[False] * unlearned, *[True] * (len(ids) - unlearned)))
 
 
 def _told_again(chat: Chat, words: Vocabulary) -> Rendered:

@@ -76,16 +76,18 @@ def bare(words: Vocabulary, length: int) -> Scene:
 
 
 def kept(words: Vocabulary, most: int) -> Scene:
-    """Up to `most` exchanges without an opening and the notebook's rewriting: which line follows is learned here from a
-    quarter of the tokens."""
+    """Up to `most` exchanges without an opening and the notebook's rewriting; half of the time without the exchanges,
+    too, so that half of the tokens are learned: what is to be rewritten stands in the request."""
     rng = words.rng
-    made = Day(words, calm=rng.random() < 0.8)
+    made = Day(words, notes=rng.choice((0, 1, 3, 6)), calm=rng.random() < 0.8)
     saying = rng.choice((0.3, 0.6, 0.9))
     for _ in range(min(rng.randint(1, most), rng.randint(1, most))):
         if rng.random() < saying:
             made.tell()
         else:
-            rng.choice((Day.chat, Day.chat, Day.chat, Day.from_window, Day.missing, Day.found))(made)
+            rng.choice((Day.chat, Day.chat, Day.chat, Day.from_window, Day.missing, Day.found, *REQUESTED))(made)
+    if rng.random() < 0.5:
+        made.room.lines.clear()
     right = made.rewrite()
     return Scene("kept", "", (), tuple(made.room.lines), right)
 

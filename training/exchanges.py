@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agents.digest import candidates
 from agents.ordering import NEAREST, criteria
 from agents.orders import MINUTES, ROUNDS, Order
 from agents.rewriting import request
@@ -42,6 +43,8 @@ NOTED = "Noted."
 TOOLS = ("recall", "mount_corpus", "write_notebook", "invoke_agent")
 OTHER_TOOL = "rewrite_self"
 REWRITE_BUDGET = 512
+CHARACTERS = 2.6
+"""Of a token, about."""
 TWOFOLD = 0.2
 """Share of the tasks and notes that are of two sentences: an argument does not end with the first full stop."""
 RECURRING = 0.5
@@ -325,13 +328,20 @@ class Day:
 
     def rewrite(self) -> Right:
         """The window is full: the notebook is rewritten. Every lasting line stays word for word, small talk goes."""
-        self.room.lines.append(Line("user", request(REWRITE_BUDGET)))
-        lines = [line.removeprefix("- ") for line in self.room.notebook]
+        notebook = "\n".join(self.room.notebook)
+        listed = candidates(notebook, [("said", one) for one in self.room.said], REWRITE_BUDGET, _tokens)
+        self.room.lines.append(Line("user", request(REWRITE_BUDGET, listed)))
         changed = {one.key for one in self.told}
-        for one in self.noted:
-            if one.key in changed:
-                lines = [line.replace(one.said, "").strip() for line in lines]
-        kept = [*filter(None, lines), *(one.said for one in self.told)]
+        outdated = [one.said for one in self.noted if one.key in changed]
+        kept: list[str] = []
+        for line in listed.splitlines():
+            text = line.removeprefix("- ")
+            if line in self.room.notebook:
+                for old in outdated:
+                    text = text.replace(old, "").strip()
+                kept += [text] if text else []
+            elif any(one.value in text and text in one.said for one in self.told):
+                kept.append(text)
         self.room.says("\n".join(f"- {line}" for line in kept) or "- Nothing yet.")
         return Right(keep=tuple(kept), drop=tuple(self.chatted))
 
@@ -421,3 +431,8 @@ class Day:
         self.room.mounted, self.room.cards = (name,), (card,)
         self.room.returns("mount_corpus", f"{said}\n{card}")
         self.room.says(f"I wear {name} now.")
+
+
+def _tokens(text: str) -> int:
+    """About so many tokens; scenes do not know the tokenizer."""
+    return round(len(text) / CHARACTERS)

@@ -99,6 +99,8 @@ class Room:
     mounted: tuple[str, ...] = ()
     cards: tuple[str, ...] = ()
     version: int = 0
+    said: list[str] = field(default_factory=list)
+    """What somebody said, in their own words."""
 
     def __post_init__(self) -> None:
         rng = self.words.rng
@@ -122,6 +124,7 @@ class Room:
         self._last = now
         words = asked(Task(text, tuple(constraints), context, self.client, "s"), tuple(hits))
         self.lines.append(Line("user", f"{delta}\n\n{words}" if delta else words))
+        self.said += filter(None, (text, context))
 
     def says(self, text: str) -> None:
         self.lines.append(Line("assistant", text))

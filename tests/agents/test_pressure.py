@@ -12,7 +12,7 @@ import pytest
 
 from agents.agent import Answer, Task
 from agents.context import MARGIN
-from agents.digest import digest
+from agents.digest import candidates, digest
 from agents.director import Director
 from agents.pressure import LEAST_REWRITE
 from agents.rewriting import fault, request
@@ -120,6 +120,24 @@ async def test_a_rewrite_may_use_the_room_that_the_waiting_turn_asks_for(home: P
         answer = await fill(house)
         (flushed,) = answer.flushed
         assert flushed.why.endswith("more than 512")  # not the 256 that are kept free at least
+
+
+async def test_what_the_notebook_may_be_made_of_stands_in_the_request_for_it(home: Path, database: Database) -> None:
+    asked: list[str] = []
+    async with house_with(home, database) as house:
+        memory, engine = await house.memory.get(), await house.engine.get()
+        await memory.notebook.write(replace("Port: 5433"), "r", "person", len)
+        await ask(house, "We decided on partitions. The soup is good.")
+        generate = engine.generate
+
+        def heard(agent: str, ids: list[int], sampling: Any) -> Any:
+            asked.append(engine.chat.decode(ids))
+            return generate(agent, ids, sampling)
+
+        engine.generate = heard  # type: ignore[method-assign]
+        flushed = await (await director_of(house)).flush(lambda _progress: None)
+        assert flushed.why == ""
+        assert "\nPort: 5433\n- Question: We decided on partitions.\n- The soup is good.\n- Aye.\n\nYour" in asked[-1]
 
 
 async def test_every_turn_that_was_let_go_is_in_the_store_once(home: Path, database: Database) -> None:
@@ -370,6 +388,24 @@ def test_a_digest_keeps_what_tells_something_verbatim_in_order_and_within_budget
     ]
     assert text == digest("Port: 5433", said, 26, by_words)  # type: ignore[arg-type]
     assert by_words(digest("Port: 5433", said, 8, by_words)) <= 8  # type: ignore[arg-type]
+
+
+def test_candidates_are_what_was_said_in_order_but_for_mere_questions() -> None:
+    said = [
+        ("said", "The soup is good. We decided to call the schema soul_main. How are you?"),
+        ("answer", "The deadline is Friday."),
+    ]
+    listed = [
+        "Port: 5433",
+        "- The soup is good.",
+        "- We decided to call the schema soul_main.",
+        "- The deadline is Friday.",
+    ]
+    assert candidates("Port: 5433", said, 100, by_words).splitlines() == listed  # type: ignore[arg-type]
+    # What tells most stays where there is no room for all.
+    fewer = candidates("Port: 5433", said, 18, by_words).splitlines()  # type: ignore[arg-type]
+    assert fewer == [listed[0], *listed[2:]]
+    assert candidates("", [], 100, by_words) == ""
 
 
 def test_a_digest_of_an_endless_line_keeps_its_head_and_of_nothing_is_nothing() -> None:

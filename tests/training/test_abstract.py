@@ -8,7 +8,7 @@ import pytest
 
 from engine.chat import Chat
 from training import words
-from training.abstract import CITED, COPYING, KEPT, abstract
+from training.abstract import CITED, COPYING, abstract
 
 
 @pytest.fixture(scope="module")
@@ -82,29 +82,6 @@ def test_what_is_cited_stands_behind_its_fact(chat: Chat) -> None:
             cited += 1
     assert cited > 100
     assert alike > 20
-
-
-def test_what_is_kept_is_what_was_noted_in_its_order(chat: Chat) -> None:
-    noted = chat.encode("Noted.")
-    opened = chat.turn("user", "Q").index(chat.encode("Q")[0])
-    others = none = 0
-    for place in range(60):
-        made = abstract(chat, KEPT, str(place))
-        turns = [turn[:-1] for turn in _split(made.ids, chat.stop_ids) if turn]
-        if not any(made.learned):
-            none += 1
-            assert not any(turn[-len(noted) :] == tuple(noted) for turn in turns[1::2])
-            continue
-        *exchanges, (_, said) = zip(turns[::2], turns[1::2], strict=True)
-        lines = [asked[opened:] for asked, reply in exchanges if reply[-len(noted) :] == tuple(noted)]
-        others += len(exchanges) - len(lines)
-        expected: list[int] = []
-        for line in lines:
-            expected += [*(chat.encode("\n") if expected else []), chat.encode("- 1")[0], *line]
-        assert said[-len(expected) :] == tuple(expected)
-        assert sum(made.learned) == len(expected) + 1  # that it ends is learned, too
-    assert others > 60
-    assert none < 30
 
 
 def _split(ids: tuple[int, ...], ends: Collection[int]) -> list[tuple[int, ...]]:

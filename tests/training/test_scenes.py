@@ -89,19 +89,24 @@ def test_what_is_asked_for_in_a_talk_was_told_in_it() -> None:
     assert unknown > 15
 
 
-def test_what_a_notebook_keeps_was_noted() -> None:
-    lines = empty = 0
-    for place in range(40):
+def test_a_notebook_keeps_lines_of_its_request_in_their_order() -> None:
+    lines = left_out = empty = alone = 0
+    for place in range(60):
         one = kept(Vocabulary(random.Random(f"kept {place}"), "train"), 10)
-        noted = [asked.text for asked, reply in pairwise(one.lines) if reply.text == "Noted."]
+        listed = [line.removeprefix("- ") for line in one.lines[-2].text.partition("\n\n")[0].splitlines()[1:]]
         at = 0
         for line in one.right.keep:
-            at = next(place for place in range(at, len(noted)) if noted[place].endswith(line)) + 1
+            at = next(place for place in range(at, len(listed)) if line in listed[place]) + 1
+        assert not set(one.right.keep) & set(one.right.drop)
         lines += len(one.right.keep)
+        left_out += len(listed) - len(one.right.keep)
         empty += not one.right.keep
+        alone += len(one.lines) == 2
         assert not one.right.keep or said(one.lines[-1]) == "\n".join(f"- {line}" for line in one.right.keep)
-    assert lines > 60
-    assert 0 < empty < 15
+    assert lines > 100
+    assert left_out > 60
+    assert 0 < empty < 25
+    assert 15 < alone < 50
 
 
 @pytest.mark.parametrize("split", SPLITS)
