@@ -53,13 +53,13 @@ class Draft:
 
 
 def request(budget: int, lines: str = "") -> str:
-    """The words that ask for a notebook of at most `budget` tokens, behind the `lines` that it may be made of.
+    """The words that ask for a notebook of at most `budget` tokens, and the `lines` that it may be made of.
 
     Those stand in the window already, scattered. A model that has them in a row before it copies names and numbers
-    instead of gathering them, and leaves fewer out.
+    instead of gathering them, and leaves fewer out. They stand last: who copies on learns from them where to end, too.
     """
     asked = REQUEST.format(budget=budget)
-    return f"{LINES.format(lines=lines)}\n\n{asked}" if lines else asked
+    return f"{asked}\n\n{LINES.format(lines=lines)}" if lines else asked
 
 
 async def rewrite(

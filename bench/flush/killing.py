@@ -54,7 +54,7 @@ class Outcome:
 def models(folder: Path) -> list[Path]:
     """Two that write different notebooks and one that is untrained, so that it comes to a digest."""
     made = [
-        parrot(folder / f"parrot-{place}", {"": "Aye.", "Question": "Aye.", "Rewrite": notes}, name=f"parrot-{place}")
+        parrot(folder / f"parrot-{place}", {"": "Aye.", "Rewrite": notes}, name=f"parrot-{place}")
         for place, notes in enumerate(NOTES)
     ]
     return [*made, parrot(folder / "stand-in", "Aye.", trained=False, name="stand-in")]

@@ -29,8 +29,8 @@ from tools.house import House
 pytestmark = pytest.mark.anyio
 
 NOTES = "The port is 5433. Ada prefers short answers. Open: who signs the contract?"
-REPLIES = {"": "Aye.", "Question": "Aye.", "Rewrite": NOTES}
-"""`Rewrite` stands in the request for a new notebook; each task has `Question`."""
+REPLIES = {"": "Aye.", "Rewrite": NOTES}
+"""`Rewrite` stands in the request for a new notebook."""
 FILLER = "some words that fill the window " * 60
 
 
@@ -137,7 +137,7 @@ async def test_what_the_notebook_may_be_made_of_stands_in_the_request_for_it(hom
         engine.generate = heard  # type: ignore[method-assign]
         flushed = await (await director_of(house)).flush(lambda _progress: None)
         assert flushed.why == ""
-        assert "\nPort: 5433\n- Question: We decided on partitions.\n- The soup is good.\n- Aye.\n\nYour" in asked[-1]
+        assert "\nPort: 5433\n- Question: We decided on partitions.\n- The soup is good.\n- Aye.<|end|>" in asked[-1]
 
 
 async def test_every_turn_that_was_let_go_is_in_the_store_once(home: Path, database: Database) -> None:

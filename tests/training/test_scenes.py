@@ -93,7 +93,7 @@ def test_a_notebook_keeps_lines_of_its_request_in_their_order() -> None:
     lines = left_out = empty = alone = 0
     for place in range(60):
         one = kept(Vocabulary(random.Random(f"kept {place}"), "train"), 10)
-        listed = [line.removeprefix("- ") for line in one.lines[-2].text.partition("\n\n")[0].splitlines()[1:]]
+        listed = [line.removeprefix("- ") for line in one.lines[-2].text.partition("\n\n")[2].splitlines()[1:]]
         at = 0
         for line in one.right.keep:
             at = next(place for place in range(at, len(listed)) if line in listed[place]) + 1
