@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from training.drills import MISSING
 from training.exchanges import OTHER_TOOL, TOOLS, Day
-from training.facts import fact, missed, near, question
+from training.facts import alike, fact, missed, near, question
 from training.scenes import Right, Scene
 from training.vocabulary import Vocabulary
 
@@ -36,6 +36,10 @@ KINDS: dict[str, Exchange] = {
     "found": Day.found, "not there": Day.missing, "refused": Day.refused, "window": Day.from_window,
     "notebook": Day.from_notebook, "quoted": Day.quoted, "small talk": Day.chat, "told": Day.tell,
 }  # fmt: skip
+
+
+ALIKE = 0.6
+"""Share of the notebooks without an opening whose lines have the same words but for a few."""
 
 
 def day(words: Vocabulary, last: str = "", length: int = 0, saying: int = 4) -> Scene:
@@ -81,9 +85,11 @@ def kept(words: Vocabulary, most: int) -> Scene:
     rng = words.rng
     made = Day(words, notes=rng.choice((0, 1, 3, 6)), calm=rng.random() < 0.8)
     saying = rng.choice((0.3, 0.6, 0.9))
-    for _ in range(min(rng.randint(1, most), rng.randint(1, most))):
+    count = min(rng.randint(1, most), rng.randint(1, most))
+    same = alike(words, count) if rng.random() < ALIKE else []
+    for _ in range(count):
         if rng.random() < saying:
-            made.tell()
+            made.tell(same.pop() if same else None)
         else:
             rng.choice((Day.chat, Day.chat, Day.chat, Day.from_window, Day.missing, Day.found, *REQUESTED))(made)
     if rng.random() < 0.5:

@@ -86,11 +86,11 @@ class Day:
 
     # -- said
 
-    def tell(self) -> Right:
-        """Somebody states a fact, now and then an earlier one with a new value."""
+    def tell(self, one: Fact | None = None) -> Right:
+        """Somebody states a fact: that one, or any, now and then an earlier one with a new value."""
         rng = self.words.rng
-        one = fact(self.words)
-        old = self.told and rng.random() < 0.12
+        old = not one and self.told and rng.random() < 0.12
+        one = one or fact(self.words)
         if old:
             place = rng.randrange(len(self.told))
             one = again(self.words, self.told.pop(place))
