@@ -58,10 +58,12 @@ def digest(notebook: str, said: Sequence[tuple[Source, str]], budget: int, count
     """
     passages = _passages([("notebook", notebook), *said])
     telling = [one for one in passages if one.source == "notebook" or one.weight > _WEIGHT[one.source]]
-    return _best(telling or passages, budget, count)
+    return _text(_best(telling or passages, budget, count))
 
 
-def candidates(notebook: str, said: Sequence[tuple[Source, str]], budget: int, count: Callable[[str], int]) -> str:
+def candidates(
+    notebook: str, said: Sequence[tuple[Source, str]], budget: int, count: Callable[[str], int]
+) -> list[str]:
     """The notebook's lines and behind them, as items of a list, the passages of the window, for somebody who chooses.
 
     Of these, too, those that tell most, in order, in at most `budget` tokens; but also what tells nothing that this
@@ -69,10 +71,11 @@ def candidates(notebook: str, said: Sequence[tuple[Source, str]], budget: int, c
     """
     passages = _passages([("notebook", notebook), *said])
     listed = [one if one.source == "notebook" else replace(one, text=f"- {one.text}") for one in passages]
-    return _best([one for one in listed if one.weight > 0], budget, count)
+    return [one.text for one in _best([one for one in listed if one.weight > 0], budget, count)]
 
 
-def _best(passages: Sequence[Passage], budget: int, count: Callable[[str], int]) -> str:
+def _best(passages: Sequence[Passage], budget: int, count: Callable[[str], int]) -> list[Passage]:
+    """Those that tell most within the budget, in the order of time."""
     best = sorted(passages, key=lambda one: (-one.weight, -one.place))
     kept: list[Passage] = []
     used = 0
@@ -84,11 +87,11 @@ def _best(passages: Sequence[Passage], budget: int, count: Callable[[str], int])
     # A text is not always the sum of its lines: some tokenizers join across them.
     while kept and count(_text(kept)) > budget:
         kept.pop()
-    return _text(kept)
+    return sorted(kept, key=lambda one: one.place)
 
 
-def _text(passages: list[Passage]) -> str:
-    return "\n".join(one.text for one in sorted(passages, key=lambda one: one.place))
+def _text(passages: Sequence[Passage]) -> str:
+    return "\n".join(one.text for one in passages)
 
 
 def _passages(texts: Sequence[tuple[Source, str]]) -> list[Passage]:

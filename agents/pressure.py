@@ -36,6 +36,8 @@ LEAST_REWRITE = 256
 """Tokens that are always kept free for it; mostly there are more, since a turn asks for room for its longest answer."""
 DRAFTS = 4
 """Drafts in one flush: a notebook that somebody writes meanwhile makes the draft stale."""
+NUMBER = 999
+"""A line's number in the request costs at most as much as this one."""
 REPORT_WORDS = "letting go of the window"
 
 
@@ -193,11 +195,12 @@ class Pressure:
             why = "the window left no room for the Director's rewrite"
         else:
             report(Progress(f"{REPORT_WORDS}: rewriting the notebook"))
-            # What is shown must fit into the answer, and takes nothing of the least that an answer needs.
-            heading = engine.chat.count(rewriting.LINES)
+            # What is shown must fit into the notebook, and takes nothing of the least that an answer needs.
+            count = engine.chat.count
+            heading = count(rewriting.CHOOSING)
             shown = min(budget, room // 2, room - least - heading)
-            lines = candidates(notebook.content, said, shown, engine.chat.count)
-            room -= heading + engine.chat.count(lines) if lines else 0
+            lines = candidates(notebook.content, said, shown, lambda line: count(rewriting.numbered(line, NUMBER)))
+            room -= count(rewriting.request(budget, lines)) - count(rewriting.request(budget))
             draft = await rewriting.rewrite(engine, self._context, lines, min(budget, room), self._seconds, report)
             text, why = draft.text, f"the Director's rewrite {draft.fault}" if draft.fault else ""
         if why:

@@ -1,11 +1,14 @@
 """Asking an agent to rewrite its notebook from its window, and judging whether what comes is a notebook.
 
+The agent says of each line that the notebook may be made of whether it stays, and adds what should be said otherwise.
+
 Knows the request and the ways in which a rewrite fails; does not know what happens to it (`agents.pressure`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,11 +27,14 @@ if TYPE_CHECKING:
 
 REQUEST = """\
 Your window is full: all turns above will be taken out of your sight. They stay in memory, where recall finds them.
-Rewrite your notebook now from the notebook and the turns above; it is what you will have in view from here on. Keep
-decisions, names, numbers, dates, preferences and what is still open. Leave out what is settled and what nobody needs.
-At most {budget} tokens. Answer with the new text of the notebook and nothing else: no heading, no comment, no call."""
-LINES = """\
-From your notebook and from what was said since, word for word:
+Rewrite your notebook now; it is what you will have in view from here on, at most {budget} tokens. Decisions, names,
+numbers, dates, preferences and what is still open belong into it; what is settled, outdated or small talk does not."""
+FREELY = "Answer with the new text of the notebook and nothing else: no heading, no comment, no call."
+CHOOSING = """\
+Below stand the lines of your notebook and what was said since, each with its number behind it. Answer with a line for
+each number, "[n] keep" or "[n] drop": what is kept stays word for word. Then add, in lines that begin with "- ",
+what should be said otherwise or is missing. Nothing else: no heading, no comment, no call.
+
 {lines}"""
 
 SHINGLE = 6
@@ -41,6 +47,7 @@ CIRCLES_FROM = 60
 """Words from which that is looked at."""
 SAYS_NOTHING = 3
 """A draft of fewer words is no notebook where there was something to note."""
+_CHOICE = re.compile(r"(?i)^\W*(\d+)\W+(keep|drop)\b\W*$")
 
 
 @dataclass(frozen=True)
@@ -52,18 +59,43 @@ class Draft:
     """"" where the text can be the notebook."""
 
 
-def request(budget: int, lines: str = "") -> str:
+def numbered(line: str, number: int) -> str:
+    """A line of the request. The number stands behind it: a model that reads from left to right knows there what it is
+    the number of, and finds that again when it says the number."""
+    return f"{line} [{number}]"
+
+
+def request(budget: int, lines: Sequence[str] = ()) -> str:
     """The words that ask for a notebook of at most `budget` tokens, and the `lines` that it may be made of.
 
-    Those stand in the window already, scattered. A model that has them in a row before it copies names and numbers
-    instead of gathering them, and leaves fewer out. They stand last: who copies on learns from them where to end, too.
+    Those stand in the window already, scattered. Who has them in a row before it and may say a number for a line leaves
+    fewer out, copies no name or number wrongly, and draws a few tokens for each of them.
     """
-    asked = REQUEST.format(budget=budget)
-    return f"{asked}\n\n{LINES.format(lines=lines)}" if lines else asked
+    listed = "\n".join(numbered(line, number) for number, line in enumerate(lines, 1))
+    return f"{REQUEST.format(budget=budget)}\n{CHOOSING.format(lines=listed) if lines else FREELY}"
+
+
+def made(answer: str, lines: Sequence[str]) -> str:
+    """The notebook that an answer to `request` means: the `lines` that it keeps, in their order, and what it adds.
+
+    A line of which it says nothing stays, so that nothing is lost by being forgotten. An answer that chooses nowhere is
+    the notebook itself, written freely.
+    """
+    said = [(line, _CHOICE.match(line)) for line in answer.splitlines()]
+    choices = {int(found[1]): found[2].casefold() for _, found in said if found}
+    if not choices:
+        return answer
+    kept = [line for number, line in enumerate(lines, 1) if choices.get(number) != "drop"]
+    return "\n".join([*kept, *(line for line, found in said if not found and line.strip())])
 
 
 async def rewrite(
-    engine: Engine, context: AgentContext, lines: str, budget: int, seconds: float, report: Callable[[Progress], None]
+    engine: Engine,
+    context: AgentContext,
+    lines: Sequence[str],
+    budget: int,
+    seconds: float,
+    report: Callable[[Progress], None],
 ) -> Draft:
     """Asks the agent behind its own window, whose computed part is used; the stored window stays as it is.
     `lines`: what the notebook may be made of (`agents.digest.candidates`).
@@ -85,9 +117,9 @@ async def rewrite(
     text = reply.text
     if not text and reply.calls and isinstance(content := reply.calls[0].arguments.get("content"), str):
         text = content  # meant well: it called write_notebook
-    text = cleaned(text).strip()
+    text = made(cleaned(text).strip(), lines)
     # Saying the lines again is what is asked for; saying the request again is not.
-    return Draft(text, fault(text, finished.reason == "length", chat.count(text), budget, request(budget, "-")))
+    return Draft(text, fault(text, finished.reason == "length", chat.count(text), budget, request(budget, ["-"])))
 
 
 async def _drawn(

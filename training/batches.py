@@ -28,8 +28,8 @@ TRIES = 4
 DECISIVE = 5.0
 """How much more than another a token counts that decides: the first of a reply (a call or an answer, accept or revise)
 and what a key, a value and an argument begin with. What follows mostly follows from it."""
-FORKS = ("The", " the", " of", " is", '": "', '": {"', '", "')
-"""Behind these it is decided which key, value or argument it is."""
+FORKS = ("The", " the", " of", " is", '": "', '": {"', '", "', "]")
+"""Behind these it is decided which key, value or argument it is, and whether a line is kept."""
 DIGIT = 2.0
 """What a digit counts. Ten of them make all dates and numbers of a window, so that what stood before one hardly tells
 which comes next."""

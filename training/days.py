@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from training.drills import MISSING
 from training.exchanges import OTHER_TOOL, TOOLS, Day
-from training.facts import alike, fact, missed, near, question
+from training.facts import fact, missed, near, question
 from training.scenes import Right, Scene
 from training.vocabulary import Vocabulary
 
@@ -36,10 +36,6 @@ KINDS: dict[str, Exchange] = {
     "found": Day.found, "not there": Day.missing, "refused": Day.refused, "window": Day.from_window,
     "notebook": Day.from_notebook, "quoted": Day.quoted, "small talk": Day.chat, "told": Day.tell,
 }  # fmt: skip
-
-
-ALIKE = 0.6
-"""Share of the notebooks without an opening whose lines have the same words but for a few."""
 
 
 def day(words: Vocabulary, last: str = "", length: int = 0, saying: int = 4) -> Scene:
@@ -81,15 +77,13 @@ def bare(words: Vocabulary, length: int) -> Scene:
 
 def kept(words: Vocabulary, most: int) -> Scene:
     """Up to `most` exchanges without an opening and the notebook's rewriting; half of the time without the exchanges,
-    too, so that half of the tokens are learned: what is to be rewritten stands in the request."""
+    too: what is to be rewritten stands in the request."""
     rng = words.rng
-    made = Day(words, notes=rng.choice((0, 1, 3, 6)), calm=rng.random() < 0.8)
+    made = Day(words, notes=rng.choice((0, 1, 3, 6)), calm=rng.random() < 0.6)
     saying = rng.choice((0.3, 0.6, 0.9))
-    count = min(rng.randint(1, most), rng.randint(1, most))
-    same = alike(words, count) if rng.random() < ALIKE else []
-    for _ in range(count):
+    for _ in range(rng.randint(1, most)):
         if rng.random() < saying:
-            made.tell(same.pop() if same else None)
+            made.tell()
         else:
             rng.choice((Day.chat, Day.chat, Day.chat, Day.from_window, Day.missing, Day.found, *REQUESTED))(made)
     if rng.random() < 0.5:

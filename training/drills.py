@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.seedling.prose import prose
-from training.facts import Fact, alike, fact, missed, near, question
+from training.facts import Fact, fact, missed, near, question
 from training.scenes import Line, Right, Scene
 from training.vocabulary import Vocabulary
 
@@ -15,9 +15,7 @@ MISSING = 0.2
 
 def copied(words: Vocabulary) -> Scene:
     """Says a list again, word for word."""
-    count = words.rng.randint(1, MOST)
-    told = alike(words, count) if words.rng.random() < 0.7 else [fact(words) for _ in range(count)]
-    lines = [one.said for one in told]
+    lines = [fact(words).said for _ in range(words.rng.randint(2, 8))]
     text = "\n".join(f"- {one}" for one in lines)
     return Scene("drill", "Say it again.", (), (Line("user", text), Line("assistant", text)), Right(keep=tuple(lines)))
 

@@ -23,6 +23,7 @@ import anyio
 
 from agents.judgement import judge
 from agents.planning import drawn
+from agents.rewriting import made
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import InvalidInput
@@ -120,10 +121,11 @@ def held(engine: Engine, one: Scene, said: str, met: Met) -> None:
                 len(reply.calls) == 1 and (reply.calls[0].name, reply.calls[0].arguments) == (expected[0], expected[1])
             )
     elif one.kind == "rewrite":
-        lines = [line.removeprefix("- ").strip() for line in text.splitlines() if line.strip()]
-        met["notebook kept"].append(sum(one in lines for one in right.keep) / max(1, len(right.keep)))
-        met["notebook invented"].append(sum(line not in right.keep for line in lines) / max(1, len(lines)))
-        met["notebook within budget"].append(engine.chat.count(text) <= REWRITE_BUDGET)
+        notebook = made(text, right.listed)
+        lines = [line for line in notebook.splitlines() if line.strip()]
+        met["notebook kept"] += [line in lines for line in right.keep]
+        met["notebook invented"] += [line not in right.keep for line in lines]
+        met["notebook within budget"].append(engine.chat.count(notebook) <= REWRITE_BUDGET)
     elif one.kind == "plan":
         try:
             steps = drawn(text)

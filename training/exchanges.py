@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agents.digest import candidates
+from agents.digest import Source, candidates
 from agents.ordering import NEAREST, criteria
 from agents.orders import MINUTES, ROUNDS, Order
 from agents.rewriting import request
@@ -86,12 +86,11 @@ class Day:
 
     # -- said
 
-    def tell(self, one: Fact | None = None) -> Right:
-        """Somebody states a fact: that one, or any, now and then an earlier one with a new value."""
+    def tell(self) -> Right:
+        """Somebody states a fact, now and then an earlier one with a new value."""
         rng = self.words.rng
-        old = not one and self.told and rng.random() < 0.12
-        one = one or fact(self.words)
-        if old:
+        one = fact(self.words)
+        if self.told and rng.random() < 0.12:
             place = rng.randrange(len(self.told))
             one = again(self.words, self.told.pop(place))
         hits = self._near(one, rng.choice((0, 0, 0, 1, 2)))
@@ -329,21 +328,18 @@ class Day:
     def rewrite(self) -> Right:
         """The window is full: the notebook is rewritten. Every lasting line stays word for word, small talk goes."""
         notebook = "\n".join(self.room.notebook)
-        listed = candidates(notebook, [("said", one) for one in self.room.said], REWRITE_BUDGET, _tokens)
-        self.room.lines.append(Line("user", request(REWRITE_BUDGET, listed)))
-        changed = {one.key for one in self.told}
-        outdated = [one.said for one in self.noted if one.key in changed]
-        kept: list[str] = []
-        for line in listed.splitlines():
-            text = line.removeprefix("- ")
-            if line in self.room.notebook:
-                for old in outdated:
-                    text = text.replace(old, "").strip()
-                kept += [text] if text else []
-            elif any(one.value in text and text in one.said for one in self.told):
-                kept.append(text)
-        self.room.says("\n".join(f"- {line}" for line in kept) or "- Nothing yet.")
-        return Right(keep=tuple(kept), drop=tuple(self.chatted))
+        said: list[tuple[Source, str]] = [("said", one) for one in self.room.said]
+        lines = candidates(notebook, said, REWRITE_BUDGET, _tokens)
+        self.room.lines.append(Line("user", request(REWRITE_BUDGET, lines)))
+        lasting = [line in self.room.notebook or any(self._tells(line, one) for one in self.told) for line in lines]
+        chosen = [f"[{number}] {'keep' if keep else 'drop'}" for number, keep in enumerate(lasting, 1)]
+        self.room.says("\n".join(chosen) or "- Nothing yet.")
+        kept = tuple(line for line, keep in zip(lines, lasting, strict=True) if keep)
+        return Right(keep=kept, drop=tuple(f"- {one}" for one in self.chatted), listed=tuple(lines))
+
+    def _tells(self, line: str, one: Fact) -> bool:
+        text = line.removeprefix("- ")
+        return one.value in text and text in one.said
 
     # -- parts
 

@@ -84,21 +84,6 @@ def plainly(words: Vocabulary, one: Fact) -> Fact:
     return replace(one, said=_filled(words.rng.choice(PLAIN), one.field, one.subject, one.value))
 
 
-def alike(words: Vocabulary, count: int) -> list[Fact]:
-    """Facts stated in one or two forms, many of one subject or field: to say one of several such sentences again it
-    takes to know which of them it is, all along."""
-    rng = words.rng
-    forms = rng.sample((*PLAIN, *STATEMENTS[words.split]), rng.randint(1, 2))
-    before = words.glue(rng.choice((0, 0, 2, 4)))
-    one = fact(words)
-    return [
-        replace(
-            each, said=capital(f"{before} {_filled(rng.choice(forms), each.field, each.subject, each.value)}".strip())
-        )
-        for each in (one, *near(words, one, count - 1))
-    ]
-
-
 def _filled(template: str, field: str, subject: str, value: str = "") -> str:
     key = f"the {field} of {subject}"
     return template.format(k=key, K=capital(key), v=value, f=field, s=subject, S=capital(subject))

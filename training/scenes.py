@@ -54,6 +54,8 @@ class Right:
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     """Lines that a notebook must hold, and those that it must not."""
+    listed: tuple[str, ...] = ()
+    """The lines of the request for it, of which it keeps some."""
     options: tuple[str, ...] = ()
 
 

@@ -15,7 +15,7 @@ from agents.context import MARGIN
 from agents.digest import candidates, digest
 from agents.director import Director
 from agents.pressure import LEAST_REWRITE
-from agents.rewriting import fault, request
+from agents.rewriting import fault, made, request
 from agents.turn import Progress
 from engine.engine import Engine
 from engine.errors import OverBudget
@@ -137,7 +137,22 @@ async def test_what_the_notebook_may_be_made_of_stands_in_the_request_for_it(hom
         engine.generate = heard  # type: ignore[method-assign]
         flushed = await (await director_of(house)).flush(lambda _progress: None)
         assert flushed.why == ""
-        assert "\nPort: 5433\n- Question: We decided on partitions.\n- The soup is good.\n- Aye.<|end|>" in asked[-1]
+        lines = ["Port: 5433 [1]", "- Question: We decided on partitions. [2]", "- The soup is good. [3]", "- Aye. [4]"]
+        assert "\n\n" + "\n".join(lines) + "<|end|>" in asked[-1]
+
+
+async def test_a_notebook_is_made_of_the_lines_that_are_kept_and_of_what_is_added(
+    home: Path, database: Database
+) -> None:
+    chosen = "[1] keep\n[2] keep\n[3] drop\n[4] drop\n- Open: who partitions?"
+    async with house_with(home, database, {**REPLIES, "Rewrite": chosen}) as house:
+        memory = await house.memory.get()
+        await memory.notebook.write(replace("Port: 5433"), "r", "person", len)
+        await ask(house, "We decided on partitions. The soup is good.")
+        flushed = await (await director_of(house)).flush(lambda _progress: None)
+        notebook = await memory.notebook.current()
+        assert (flushed.why, notebook.author) == ("", "director (parrot)")
+        assert notebook.content == "Port: 5433\n- Question: We decided on partitions.\n- Open: who partitions?"
 
 
 async def test_every_turn_that_was_let_go_is_in_the_store_once(home: Path, database: Database) -> None:
@@ -401,11 +416,27 @@ def test_candidates_are_what_was_said_in_order_but_for_mere_questions() -> None:
         "- We decided to call the schema soul_main.",
         "- The deadline is Friday.",
     ]
-    assert candidates("Port: 5433", said, 100, by_words).splitlines() == listed  # type: ignore[arg-type]
+    assert candidates("Port: 5433", said, 100, by_words) == listed  # type: ignore[arg-type]
     # What tells most stays where there is no room for all.
-    fewer = candidates("Port: 5433", said, 18, by_words).splitlines()  # type: ignore[arg-type]
+    fewer = candidates("Port: 5433", said, 18, by_words)  # type: ignore[arg-type]
     assert fewer == [listed[0], *listed[2:]]
-    assert candidates("", [], 100, by_words) == ""
+    assert candidates("", [], 100, by_words) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "notebook"),
+    [
+        ("[1] keep\n[2] drop\n[3] keep", "Port: 5433\n- Tea."),
+        ("[2] drop", "Port: 5433\n- Tea."),  # what is not spoken of stays
+        ("1: KEEP\n- [2] **drop**\n3. drop.\n[9] keep", "Port: 5433"),
+        ("[1] drop\n[1] keep\n[2] drop\n[3] drop\n\n- No tea.\n- 5 keepers", "Port: 5433\n- No tea.\n- 5 keepers"),
+        ("[1] drop\n[2] drop\n[3] drop", ""),
+        ("- Port: 5434\n- keep tea", "- Port: 5434\n- keep tea"),  # written freely
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_an_answer_keeps_lines_drops_them_and_adds_some(answer: str, notebook: str) -> None:
+    assert made(answer, ["Port: 5433", "- The soup is good.", "- Tea."]) == notebook
 
 
 def test_a_digest_of_an_endless_line_keeps_its_head_and_of_nothing_is_nothing() -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from agents import questions
 from agents.planning import drawn
+from agents.rewriting import made, request
 from engine.chat import Chat
 from training import phrases, sentences, words
 from training.days import kept, quick, talk
+from training.exchanges import REWRITE_BUDGET
 from training.mixture import MARKED, marked, scene
 from training.rendering import before, rendered, said, tools_of
 from training.scenes import stated
@@ -89,23 +91,20 @@ def test_what_is_asked_for_in_a_talk_was_told_in_it() -> None:
     assert unknown > 15
 
 
-def test_a_notebook_keeps_lines_of_its_request_in_their_order() -> None:
-    lines = left_out = empty = alone = 0
+def test_a_notebook_keeps_what_was_told_and_noted_of_the_lines_of_its_request() -> None:
+    lines = left_out = alone = 0
     for place in range(60):
         one = kept(Vocabulary(random.Random(f"kept {place}"), "train"), 10)
-        listed = [line.removeprefix("- ") for line in one.lines[-2].text.partition("\n\n")[2].splitlines()[1:]]
-        at = 0
-        for line in one.right.keep:
-            at = next(place for place in range(at, len(listed)) if line in listed[place]) + 1
-        assert not set(one.right.keep) & set(one.right.drop)
-        lines += len(one.right.keep)
-        left_out += len(listed) - len(one.right.keep)
-        empty += not one.right.keep
+        right, (asked, answer) = one.right, one.lines[-2:]
+        assert asked.text == request(REWRITE_BUDGET, right.listed)
+        assert not right.listed or made(answer.text, right.listed) == "\n".join(right.keep)
+        assert len(answer.text.splitlines()) == max(1, len(right.listed))
+        assert not set(right.keep) & set(right.drop)
+        lines += len(right.keep)
+        left_out += len(right.listed) - len(right.keep)
         alone += len(one.lines) == 2
-        assert not one.right.keep or said(one.lines[-1]) == "\n".join(f"- {line}" for line in one.right.keep)
-    assert lines > 100
-    assert left_out > 60
-    assert 0 < empty < 25
+    assert lines > 150
+    assert left_out > 100
     assert 15 < alone < 50
 
 
@@ -134,7 +133,7 @@ def test_what_is_right_follows_from_what_is_there(kind: str) -> None:
             assert one.right.value in reply
             assert not one.right.lure or (one.right.lure in asked and one.right.lure not in reply)
         elif kind == "rewrite":
-            assert reply.splitlines() == [f"- {line}" for line in one.right.keep] or not one.right.keep
+            assert not one.right.listed or made(reply, one.right.listed) == "\n".join(one.right.keep)
             assert all(line in f"{one.system}\n{asked}" for line in one.right.keep)
             assert not set(one.right.keep) & set(one.right.drop)
         elif kind == "plan":
