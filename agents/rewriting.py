@@ -32,10 +32,11 @@ numbers, dates, preferences and what is still open belong into it; what is settl
 FREELY = "Answer with the new text of the notebook and nothing else: no heading, no comment, no call."
 CHOOSING = """\
 Below stand the lines of your notebook and what was said since, each with its number behind it. Answer with a line for
-each number, "[n] keep" or "[n] drop": what is kept stays word for word. Then add, in lines that begin with "- ",
-what should be said otherwise or is missing. Nothing else: no heading, no comment, no call.
+each number, "[n] stays" or "[n] goes": what stays does so word for word. Behind the last number stands what you add, in
+lines that begin with "- ": what should be said otherwise or is missing; or "nothing". No heading, no comment, no call.
 
 {lines}"""
+ADDED = "What is to be added?"
 
 SHINGLE = 6
 """Words in a row by which a copy is known."""
@@ -47,7 +48,8 @@ CIRCLES_FROM = 60
 """Words from which that is looked at."""
 SAYS_NOTHING = 3
 """A draft of fewer words is no notebook where there was something to note."""
-_CHOICE = re.compile(r"(?i)^\W*(\d+)\W+(keep|drop)\b\W*$")
+_CHOICE = re.compile(r"(?i)^\W*(\d+)\W+(stays|goes|nothing)\b\W*$")
+_NUMBER = re.compile(r"^\s*\[\d+\]\s*")
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,14 @@ def request(budget: int, lines: Sequence[str] = ()) -> str:
     Those stand in the window already, scattered. Who has them in a row before it and may say a number for a line leaves
     fewer out, copies no name or number wrongly, and draws a few tokens for each of them.
     """
-    listed = "\n".join(numbered(line, number) for number, line in enumerate(lines, 1))
+    listed = "\n".join(numbered(line, number) for number, line in enumerate((*lines, ADDED), 1))
     return f"{REQUEST.format(budget=budget)}\n{CHOOSING.format(lines=listed) if lines else FREELY}"
+
+
+def answered(kept: Sequence[bool]) -> str:
+    """The answer that keeps these lines, drops the others and adds nothing."""
+    chosen = [f"[{number}] {'stays' if stays else 'goes'}" for number, stays in enumerate(kept, 1)]
+    return "\n".join([*chosen, f"[{len(kept) + 1}] nothing"])
 
 
 def made(answer: str, lines: Sequence[str]) -> str:
@@ -81,12 +89,16 @@ def made(answer: str, lines: Sequence[str]) -> str:
     A line of which it says nothing stays, so that nothing is lost by being forgotten. An answer that chooses nowhere is
     the notebook itself, written freely.
     """
-    said = [(line, _CHOICE.match(line)) for line in answer.splitlines()]
-    choices = {int(found[1]): found[2].casefold() for _, found in said if found}
+    choices: dict[int, str] = {}
+    added: list[str] = []
+    for line in answer.splitlines():
+        if found := _CHOICE.match(line):
+            choices[int(found[1])] = found[2].casefold()
+        elif text := _NUMBER.sub("", line).rstrip():
+            added.append(text)
     if not choices:
         return answer
-    kept = [line for number, line in enumerate(lines, 1) if choices.get(number) != "drop"]
-    return "\n".join([*kept, *(line for line, found in said if not found and line.strip())])
+    return "\n".join([*(line for number, line in enumerate(lines, 1) if choices.get(number) != "goes"), *added])
 
 
 async def rewrite(

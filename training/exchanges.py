@@ -12,7 +12,7 @@ from dataclasses import replace
 from agents.digest import Source, candidates
 from agents.ordering import NEAREST, criteria
 from agents.orders import MINUTES, ROUNDS, Order
-from agents.rewriting import request
+from agents.rewriting import answered, request
 from engine.seedling.prose import prose
 from memory.recall import Hit
 from tools.invoke_agent import order_text
@@ -332,8 +332,7 @@ class Day:
         lines = candidates(notebook, said, REWRITE_BUDGET, _tokens)
         self.room.lines.append(Line("user", request(REWRITE_BUDGET, lines)))
         lasting = [line in self.room.notebook or any(self._tells(line, one) for one in self.told) for line in lines]
-        chosen = [f"[{number}] {'keep' if keep else 'drop'}" for number, keep in enumerate(lasting, 1)]
-        self.room.says("\n".join(chosen) or "- Nothing yet.")
+        self.room.says(answered(lasting) if lines else "- Nothing yet.")
         kept = tuple(line for line, keep in zip(lines, lasting, strict=True) if keep)
         return Right(keep=kept, drop=tuple(f"- {one}" for one in self.chatted), listed=tuple(lines))
 

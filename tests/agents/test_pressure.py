@@ -15,7 +15,7 @@ from agents.context import MARGIN
 from agents.digest import candidates, digest
 from agents.director import Director
 from agents.pressure import LEAST_REWRITE
-from agents.rewriting import fault, made, request
+from agents.rewriting import ADDED, fault, made, request
 from agents.turn import Progress
 from engine.engine import Engine
 from engine.errors import OverBudget
@@ -138,13 +138,13 @@ async def test_what_the_notebook_may_be_made_of_stands_in_the_request_for_it(hom
         flushed = await (await director_of(house)).flush(lambda _progress: None)
         assert flushed.why == ""
         lines = ["Port: 5433 [1]", "- Question: We decided on partitions. [2]", "- The soup is good. [3]", "- Aye. [4]"]
-        assert "\n\n" + "\n".join(lines) + "<|end|>" in asked[-1]
+        assert "\n\n" + "\n".join(lines) + f"\n{ADDED} [5]<|end|>" in asked[-1]
 
 
 async def test_a_notebook_is_made_of_the_lines_that_are_kept_and_of_what_is_added(
     home: Path, database: Database
 ) -> None:
-    chosen = "[1] keep\n[2] keep\n[3] drop\n[4] drop\n- Open: who partitions?"
+    chosen = "[1] stays\n[2] stays\n[3] goes\n[4] goes\n[5]\n- Open: who partitions?"
     async with house_with(home, database, {**REPLIES, "Rewrite": chosen}) as house:
         memory = await house.memory.get()
         await memory.notebook.write(replace("Port: 5433"), "r", "person", len)
@@ -426,12 +426,14 @@ def test_candidates_are_what_was_said_in_order_but_for_mere_questions() -> None:
 @pytest.mark.parametrize(
     ("answer", "notebook"),
     [
-        ("[1] keep\n[2] drop\n[3] keep", "Port: 5433\n- Tea."),
-        ("[2] drop", "Port: 5433\n- Tea."),  # what is not spoken of stays
-        ("1: KEEP\n- [2] **drop**\n3. drop.\n[9] keep", "Port: 5433"),
-        ("[1] drop\n[1] keep\n[2] drop\n[3] drop\n\n- No tea.\n- 5 keepers", "Port: 5433\n- No tea.\n- 5 keepers"),
-        ("[1] drop\n[2] drop\n[3] drop", ""),
-        ("- Port: 5434\n- keep tea", "- Port: 5434\n- keep tea"),  # written freely
+        ("[1] stays\n[2] goes\n[3] stays\n[4] nothing", "Port: 5433\n- Tea."),
+        ("[2] goes\n[4]\n- Cake.\n  - Plum.", "Port: 5433\n- Tea.\n- Cake.\n  - Plum."),
+        ("[1] goes\n[2] goes\n[4] - Cake.\nNothing", "- Tea.\n- Cake.\nNothing"),
+        ("[2] goes", "Port: 5433\n- Tea."),  # what is not spoken of stays
+        ("1: STAYS\n- [2] **goes**\n3. goes.\n[9] stays", "Port: 5433"),
+        ("[1] goes\n[1] stays\n[2] goes\n[3] goes\n\n- No tea.\n- 5 goes by", "Port: 5433\n- No tea.\n- 5 goes by"),
+        ("[1] goes\n[2] goes\n[3] goes", ""),
+        ("- Port: 5434\n- stays tea", "- Port: 5434\n- stays tea"),  # written freely
         ("", ""),
     ],
 )  # fmt: skip
