@@ -24,7 +24,7 @@ WORKING = 0.15
 SEEN: tuple[Exchange, ...] = (Day.from_seen, Day.from_seen, Day.from_seen, Day.unseen)
 """What is asked for in a row: many answers for the memories of one question."""
 BARE: tuple[Exchange, ...] = (
-    *(Day.found, Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.from_window),
+    *(Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.missing, Day.from_window),
     *(Day.from_window, Day.quoted, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen),
 )
 REQUESTED: tuple[Exchange, ...] = (

@@ -36,7 +36,7 @@ from training.phrases import (
     Phrases,
 )
 from training.scenes import START, Line, Right, Room
-from training.sentences import capital
+from training.sentences import capital, small_talk
 from training.vocabulary import CITIES, TOPICS, Vocabulary
 
 NOTED = "Noted."
@@ -47,6 +47,8 @@ CHARACTERS = 2.6
 """Of a token, about."""
 TWOFOLD = 0.2
 """Share of the tasks and notes that are of two sentences: an argument does not end with the first full stop."""
+SMALL_TALK, PROSE = 0.5, 0.15
+"""Shares of the taught small talk that are put together of parts, and of plain sentences."""
 RECURRING = 0.5
 """Share of the turns that show again what a turn before them has shown, as at work."""
 
@@ -104,8 +106,12 @@ class Day:
         """Small talk, which calls for no tool."""
         rng = self.words.rng
         said = self.pick(CHATTER, p=self.words.person(), c=self.words.of(CITIES))
-        if self.words.wild():
-            said = " ".join(prose(rng.randint(1, 2), rng.getrandbits(32)))
+        if self.words.split == "train":
+            drawn = rng.random()
+            if drawn < SMALL_TALK:
+                said = small_talk(self.words)
+            elif drawn < SMALL_TALK + PROSE:
+                said = " ".join(prose(rng.randint(1, 2), rng.getrandbits(32)))
         self.chatted.append(said)
         hits = [self.room.hit(fact(self.words).said) for _ in range(rng.choice((0, 0, 1)))]
         self.room.asks(said, [*hits, *self.noise()])

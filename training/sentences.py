@@ -8,7 +8,9 @@ is to be 4711" it said "to", since what had always stood behind "is" was the val
 
 from __future__ import annotations
 
-from training.vocabulary import Vocabulary
+from collections.abc import Sequence
+
+from training.vocabulary import CITIES, Vocabulary
 
 OPENINGS = (
     "", "", "", "", "I think ", "We agreed that ", "I read that ", "Everybody knows that ", "It seems that ",
@@ -68,6 +70,30 @@ WHICH = (
     "did {s} end up with", "would you name for {s}", "is right for {s}", "stands beside {s}", "do we use for {s}",
     "did they choose for {s}", "does one need at {s}", "is the one of {s}", "did {s} want",
 )  # fmt: skip
+SMALL_TALK = (
+    "The {n} is {a}{e}.", "The {n}s are {a}{e}.", "My {n} is {a}{e}.", "What a {a} {n}!", "I {v} the {n}{e}.",
+    "I am {a}{e}.", "{p} {v} the {n}{e}.", "{p} is {a}{e}.", "It is {a} in {c}{e}.", "There is {n} everywhere.",
+    "How {a}!", "So many {n}s in {c}!", "Have a {a} {n}.", "I have no {n} left.", "We {v} a {n}{e}.", "I want {n}.",
+    "{p} {v} me{e}.", "A {a} {n} for everybody!", "Nothing but {n}{e}.", "That {n} was {a}.", "I like {a} {n}s.",
+    "{p} brought {n}.", "{p} and {p} {v} each other.", "I {v} {n}{e}.", "The {n} of {c} is {a}.", "Oh, a {n}.",
+    "Good {n}!", "No {n}{e}.", "We are {a}{e}.", "The {a} {n} {v} me.", "Time for {n}.", "I {v} {p}{e}.",
+)  # fmt: skip
+"""`{n}` is a noun, `{a}` an adjective, `{v}` a verb, `{e}` what stands at the end, `{p}` a person, `{c}` a city."""
+SMALL_NOUNS = (
+    "coffee", "lunch", "train", "cat", "dog", "cloud", "weekend", "holiday", "song", "joke", "bicycle", "cake", "soup",
+    "morning", "evening", "rain", "snow", "umbrella", "sofa", "shoe", "movie", "game", "walk", "storm", "dream",
+    "headache", "party", "dinner", "bus", "child", "radio", "biscuit", "window", "chair", "garden", "pizza", "bird",
+)  # fmt: skip
+SMALL_ADJECTIVES = (
+    "loud", "tired", "happy", "cold", "warm", "funny", "late", "hungry", "wet", "slow", "sleepy", "busy", "nice", "bad",
+    "good", "long", "short", "empty", "strange", "great", "terrible", "bored", "lucky", "sad", "quiet", "sunny", "dark",
+    "windy", "merry", "thirsty", "calm", "awake",
+)  # fmt: skip
+SMALL_VERBS = (
+    "like", "love", "met", "missed", "saw", "heard", "ate", "bought", "forgot", "found", "fed", "watched", "enjoyed",
+    "hugged", "called", "lost", "cleaned", "painted", "hated", "smelled", "thanked", "visited", "woke",
+)  # fmt: skip
+SMALL_ENDS = ("", "", "", " again", " today", " this morning", " here", " at home", " as always", " outside", " a bit")
 GLUED = 0.25
 """Share of links behind which mere glue stands."""
 UNHEARD = 0.25
@@ -100,6 +126,20 @@ def request(words: Vocabulary, field: str, subject: str) -> str:
     else:
         asked = f"{rng.choice(ASKS)} {rng.choice(KEYS).format(f=field, s=subject)}"
     return f"{asked}{rng.choice(ASK_ENDS)}{rng.choice(('?', '?', '?', '.', ''))}"
+
+
+def small_talk(words: Vocabulary) -> str:
+    """A sentence that tells nothing worth to be kept; words of it are heard nowhere else."""
+
+    def one(of: Sequence[str]) -> str:
+        return words.made() if words.wild() else words.rng.choice(of)
+
+    form = words.rng.choice(SMALL_TALK)
+    for slot, of in (("{n}", SMALL_NOUNS), ("{a}", SMALL_ADJECTIVES), ("{v}", SMALL_VERBS), ("{e}", SMALL_ENDS)):
+        form = form.replace(slot, words.rng.choice(of) if of is SMALL_ENDS else one(of))
+    while "{p}" in form:
+        form = form.replace("{p}", words.person(), 1)
+    return capital(form.replace("{c}", words.of(CITIES)))
 
 
 def capital(text: str) -> str:
