@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agents.digest import Source, candidates
+from agents.digest import candidates
 from agents.ordering import NEAREST, criteria
 from agents.orders import MINUTES, ROUNDS, Order
 from agents.rewriting import answered, request
@@ -332,10 +332,9 @@ class Day:
     # -- pressure
 
     def rewrite(self) -> Right:
-        """The window is full: the notebook is rewritten. Every lasting line stays word for word, small talk goes."""
-        notebook = "\n".join(self.room.notebook)
-        said: list[tuple[Source, str]] = [("said", one) for one in self.room.said]
-        lines = candidates(notebook, said, REWRITE_BUDGET, _tokens)
+        """The window is full: the notebook is rewritten. What was told or noted stays; small talk, requests and answers
+        go."""
+        lines = candidates("\n".join(self.room.notebook), self.room.said, REWRITE_BUDGET, _tokens)
         self.room.lines.append(Line("user", request(REWRITE_BUDGET, lines)))
         lasting = [line in self.room.notebook or any(self._tells(line, one) for one in self.told) for line in lines]
         self.room.says(answered(lasting) if lines else "- Nothing yet.")

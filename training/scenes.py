@@ -16,6 +16,7 @@ from uuid import UUID
 
 from agents.agent import Task, asked
 from agents.context import ROLE, Told, deltas, opening_text
+from agents.digest import Source
 from agents.fence import fenced
 from memory.recall import Hit, Why
 from memory.selves import FIRST_SELF
@@ -101,8 +102,8 @@ class Room:
     mounted: tuple[str, ...] = ()
     cards: tuple[str, ...] = ()
     version: int = 0
-    said: list[str] = field(default_factory=list)
-    """What somebody said, in their own words."""
+    said: list[tuple[Source, str]] = field(default_factory=list)
+    """What somebody said, in their own words, and what was answered."""
 
     def __post_init__(self) -> None:
         rng = self.words.rng
@@ -126,10 +127,11 @@ class Room:
         self._last = now
         words = asked(Task(text, tuple(constraints), context, self.client, "s"), tuple(hits))
         self.lines.append(Line("user", f"{delta}\n\n{words}" if delta else words))
-        self.said += filter(None, (text, context))
+        self.said += [("said", one) for one in (text, context) if one]
 
     def says(self, text: str) -> None:
         self.lines.append(Line("assistant", text))
+        self.said.append(("answer", text))
 
     def calls(self, tool: str, **arguments: Any) -> None:
         self.lines.append(Line("assistant", "", call=(tool, arguments)))
