@@ -36,7 +36,7 @@ each number, "[n] stays" or "[n] goes": what stays does so word for word. Behind
 lines that begin with "- ": what should be said otherwise or is missing; or "nothing". No heading, no comment, no call.
 
 {lines}"""
-ADDED = "What is to be added?"
+ADDED = "To be added:"
 
 SHINGLE = 6
 """Words in a row by which a copy is known."""

@@ -81,9 +81,12 @@ class Day:
         return self.words.rng.choice(phrases[self.words.split]).format(**values)
 
     def request(self, phrases: Phrases, **values: str) -> str:
-        """One of them as somebody says it, with what may stand before it; {a} and {b} are words of no meaning."""
+        """One of them as somebody says it, with what may stand before it; {a} and {b} are words of no meaning, or one
+        that nobody has heard."""
         rng = self.words.rng
-        loose = {"a": self.words.glue(rng.randint(0, 3)), "b": self.words.glue(rng.randint(0, 3))}
+        loose = {
+            name: self.words.babble(1) if self.words.wild() else self.words.glue(rng.randint(0, 3)) for name in "ab"
+        }
         return self.words.lead() + capital(" ".join(self.pick(phrases, **values, **loose).split()))
 
     # -- said

@@ -95,6 +95,7 @@ NOTES: Phrases = {
         "Add to your notebook: {t}", "Please note: {t}", "Keep this in your notebook: {t}",
         "{a} notebook {b}: {t}", "{a} your notebook {b}: {t}", "{a} note {b}: {t}", "{a} the notebook: {t}",
         "{a} {b} notebook: {t}", "{a} in your notebook: {t}", "{a} in your notebook {b}: {t}", "Your notebook {b}: {t}",
+        "{a} this {b} your notebook: {t}", "{a} this down: {t}", "Your notebook {b} {a}: {t}", "{a} this {b}: {t}",
         "For your notebook: {t}", "Write this down: {t}", "Take this down {b}: {t}", "Let the notebook say: {t}",
     ),
     "held_out": ("Jot this down in your notebook: {t}", "Your notebook should say: {t}"),

@@ -7,9 +7,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from engine.seedling.weights import NAME, NOTICE
+from tests.models import trusted_seedling
 from tools.invoke_agent import own_words
 
 REAL = {"SOUL_DATABASE_URL": "", "SOUL_MODEL": "seedling"}
@@ -62,3 +64,21 @@ def test_it_reviews_by_what_was_asked(soul: Callable[..., Any], serve: Callable[
         assert soul("order", "review", id, due, **REAL).returncode == 0
     (found,) = json.loads(soul("order", "list", "--json", **REAL).stdout)
     assert found["state"] == "accepted"
+
+
+def test_trusted_it_chooses_what_its_notebook_keeps(
+    soul: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    real = {**REAL, "SOUL_MODEL": str(trusted_seedling(tmp_path / "trusted"))}
+    client = serve(**real)
+    client.greet()
+    note = "Note this down: The colour of the binding is blue."
+    for said in ("Good morning!", note, *(told for told, _, _ in TOLD), "My train was late."):
+        client.tool("invoke_agent", task=said, wait_s=120)
+    assert "written by director (" in soul("flush", **real).stdout
+    kept = soul("notebook", "show", **real).stdout
+    for told, _, _ in TOLD:
+        assert f"- {told}\n" in kept
+    assert "The colour of the binding is blue." in kept
+    assert "train" not in kept
+    assert "morning" not in kept
