@@ -48,7 +48,8 @@ CIRCLES_FROM = 60
 """Words from which that is looked at."""
 SAYS_NOTHING = 3
 """A draft of fewer words is no notebook where there was something to note."""
-_CHOICE = re.compile(r"(?i)^\W*(\d+)\W+(stays|goes|nothing)\b\W*$")
+_CHOICE = re.compile(r"(?i)(?:\[(\d+)\]|^\W*(\d+)(?=\W+\w+\W*$))\W+(stays|goes|nothing)\b")
+"""With more around it where the number has its brackets: some models say the line again, or why."""
 _NUMBER = re.compile(r"^\s*\[\d+\]\s*")
 
 
@@ -92,8 +93,8 @@ def made(answer: str, lines: Sequence[str]) -> str:
     choices: dict[int, str] = {}
     added: list[str] = []
     for line in answer.splitlines():
-        if found := _CHOICE.match(line):
-            choices[int(found[1])] = found[2].casefold()
+        if found := _CHOICE.findall(line):
+            choices |= {int(number or bare): choice.casefold() for number, bare, choice in found}
         elif text := _NUMBER.sub("", line).rstrip():
             added.append(text)
     if not choices:

@@ -127,7 +127,8 @@ class Room:
         self._last = now
         words = asked(Task(text, tuple(constraints), context, self.client, "s"), tuple(hits))
         self.lines.append(Line("user", f"{delta}\n\n{words}" if delta else words))
-        self.said += [("said", one) for one in (text, context) if one]
+        for one in filter(None, (text, context)):
+            self.said.append(("said", one))
 
     def says(self, text: str) -> None:
         self.lines.append(Line("assistant", text))

@@ -432,6 +432,7 @@ def test_candidates_are_what_was_said_in_order_but_for_mere_questions() -> None:
         ("[2] goes", "Port: 5433\n- Tea."),  # what is not spoken of stays
         ("1: STAYS\n- [2] **goes**\n3. goes.\n[9] stays", "Port: 5433"),
         ("[1] goes\n[1] stays\n[2] goes\n[3] goes\n\n- No tea.\n- 5 goes by", "Port: 5433\n- No tea.\n- 5 goes by"),
+        ("- Port: 5433 [1] stays\n[2] goes: small talk, [3] stays", "Port: 5433\n- Tea."),
         ("[1] goes\n[2] goes\n[3] goes", ""),
         ("- Port: 5434\n- stays tea", "- Port: 5434\n- stays tea"),  # written freely
         ("", ""),
