@@ -80,7 +80,7 @@ def kept(words: Vocabulary, most: int) -> Scene:
     too: what is to be rewritten stands in the request."""
     rng = words.rng
     made = Day(words, notes=rng.choice((0, 1, 3, 6)), calm=rng.random() < 0.6)
-    saying = rng.choice((0.3, 0.6, 0.9))
+    saying = rng.choice((0.4, 0.7, 0.95))
     for _ in range(rng.randint(1, most)):
         if rng.random() < saying:
             made.tell()

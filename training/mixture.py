@@ -17,7 +17,7 @@ from training.verdicts import short_verdicts, verdict, verdicts
 from training.vocabulary import Split, Vocabulary
 
 StageName = Literal[
-    "repeats", "ids-1", "ids-2", "ids-3", "asked", "told", "cited", "bare", "days",
+    "repeats", "ids-1", "ids-2", "ids-3", "asked", "told", "cited", "bare", "kept", "days",
 ]  # fmt: skip
 
 
@@ -50,10 +50,11 @@ STAGES: dict[StageName, Stage] = {
     "told": Stage(0.75, (WORDS,), shares={"quick": 1}),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
+    "kept": Stage(0.22, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS | {"kept": 450}),
     "days": Stage(0.22, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and
-among memories, to say where it stands, and whole days. Each step is short where the one before it is mastered, and is
+among memories, to say where it stands, to choose what a notebook keeps, and whole days. Each step is short where the one before it is mastered, and is
 not made at all where it is left out."""
 BARE_LENGTH = 3_000
 """Most characters of a bare day."""
@@ -94,7 +95,7 @@ def scene(seed: str, split: Split, length: int, stage: StageName = "days") -> Sc
         case "kept":
             return kept(words, max(2, min(length // KEPT_LENGTH, MOST_KEPT)))
         case "rewrite":
-            return day(words, "rewrite", rng.randint(0, length), rng.choice((4, 4, 12, 30)))
+            return day(words, "rewrite", rng.randint(0, length), rng.choice((4, 12, 30)))
         case "verdict":
             return verdicts(words, min(length // VERDICT_LENGTH, MOST_VERDICTS))
         case "short verdicts":

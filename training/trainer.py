@@ -40,7 +40,7 @@ class Settings:
     """Tokens of a step."""
     stages: tuple[tuple[int, StageName], ...] = (
         (50, "repeats"), (400, "ids-1"), (700, "ids-2"), (1_000, "ids-3"), (1_500, "asked"), (2_300, "told"),
-        (2_500, "cited"), (2_850, "bare"),
+        (2_500, "cited"), (2_850, "bare"), (3_250, "kept"),
     )  # fmt: skip
     """(up to this step, what is taught): days after that (`training.mixture`)."""
     lengths: tuple[tuple[int, int], ...] = ((4_000, 1_024), (5_300, 2_048))
