@@ -54,8 +54,8 @@ STAGES: dict[StageName, Stage] = {
     "days": Stage(0.22, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and
-among memories, to say where it stands, to choose what a notebook keeps, and whole days. Each step is short where the one
-before it is mastered, and is not made at all where it is left out."""
+among memories, to say where it stands, to choose what a notebook keeps, and whole days. Each step is short where the
+one before it is mastered, and is not made at all where it is left out."""
 BARE_LENGTH = 3_000
 """Most characters of a bare day."""
 QUICK_LENGTH, MOST_QUICK = 180, 14
