@@ -38,7 +38,7 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 40, "talk": 46, "bare": 24, "day": 46, "calls": 56, "rewrite": 50, "kept": 100, "verdict": 90,
+    "quick": 60, "talk": 46, "bare": 30, "day": 50, "calls": 56, "rewrite": 50, "kept": 70, "verdict": 90,
     "short verdicts": 64, "plan": 14, "looked up": 8, "copied": 6, "written": 1,
 }  # fmt: skip
 STAGES: dict[StageName, Stage] = {
