@@ -335,8 +335,8 @@ class Day:
     # -- pressure
 
     def rewrite(self) -> Right:
-        """The window is full: the notebook is rewritten. What was told or noted stays; small talk, requests and answers
-        go."""
+        """The window is full: the notebook is rewritten. What was told or noted stays, in whose words ever; small talk,
+        requests and what memories said go."""
         lines = candidates("\n".join(self.room.notebook), self.room.said, REWRITE_BUDGET, _tokens)
         self.room.lines.append(Line("user", request(REWRITE_BUDGET, lines)))
         lasting = [line in self.room.notebook or any(self._tells(line, one) for one in self.told) for line in lines]
@@ -346,7 +346,7 @@ class Day:
 
     def _tells(self, line: str, one: Fact) -> bool:
         text = line.removeprefix("- ")
-        return one.value in text and text in one.said
+        return one.value in text and (text in one.said or text == f"{one.answer}.")
 
     # -- parts
 
