@@ -12,7 +12,7 @@ import pytest
 
 from agents.agent import Answer, Task
 from agents.context import MARGIN
-from agents.digest import candidates, digest
+from agents.digest import Source, candidates, digest
 from agents.director import Director
 from agents.pressure import LEAST_REWRITE
 from agents.rewriting import ADDED, fault, made, request
@@ -386,7 +386,7 @@ def by_words(text: str) -> int:
 
 
 def test_a_digest_keeps_what_tells_something_verbatim_in_order_and_within_budget() -> None:
-    said = [
+    said: list[tuple[Source, str]] = [
         (
             "said",
             "Well, hello there. We decided to call the schema soul_main. Nice weather today. It rains a lot here.",
@@ -394,19 +394,19 @@ def test_a_digest_keeps_what_tells_something_verbatim_in_order_and_within_budget
         ("answer", "Understood. The deadline is Friday."),
         ("said", "What is the port? My name is Ada, and I prefer tea. What is the port?"),
     ]
-    text = digest("Port: 5433", said, 26, by_words)  # type: ignore[arg-type]
+    text = digest("Port: 5433", said, 26, by_words)
     assert text.splitlines() == [
         "Port: 5433",
         "We decided to call the schema soul_main.",
         "The deadline is Friday.",
         "My name is Ada, and I prefer tea.",
     ]
-    assert text == digest("Port: 5433", said, 26, by_words)  # type: ignore[arg-type]
-    assert by_words(digest("Port: 5433", said, 8, by_words)) <= 8  # type: ignore[arg-type]
+    assert text == digest("Port: 5433", said, 26, by_words)
+    assert by_words(digest("Port: 5433", said, 8, by_words)) <= 8
 
 
 def test_candidates_are_what_was_said_in_order_but_for_mere_questions() -> None:
-    said = [
+    said: list[tuple[Source, str]] = [
         ("said", "The soup is good. We decided to call the schema soul_main. How are you?"),
         ("answer", "The deadline is Friday."),
     ]
@@ -416,9 +416,9 @@ def test_candidates_are_what_was_said_in_order_but_for_mere_questions() -> None:
         "- We decided to call the schema soul_main.",
         "- The deadline is Friday.",
     ]
-    assert candidates("Port: 5433", said, 100, by_words) == listed  # type: ignore[arg-type]
+    assert candidates("Port: 5433", said, 100, by_words) == listed
     # What tells most stays where there is no room for all.
-    fewer = candidates("Port: 5433", said, 18, by_words)  # type: ignore[arg-type]
+    fewer = candidates("Port: 5433", said, 18, by_words)
     assert fewer == [listed[0], *listed[2:]]
     assert candidates("", [], 100, by_words) == []
 
