@@ -47,7 +47,7 @@ CHARACTERS = 2.6
 """Of a token, about."""
 TWOFOLD = 0.2
 """Share of the tasks and notes that are of two sentences: an argument does not end with the first full stop."""
-SMALL_TALK, PROSE = 0.5, 0.15
+SMALL_TALK, PROSE = 0.5, 0.1
 """Shares of the taught small talk that are put together of parts, and of plain sentences."""
 RECURRING = 0.5
 """Share of the turns that show again what a turn before them has shown, as at work."""

@@ -38,9 +38,11 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 60, "talk": 46, "bare": 30, "day": 50, "calls": 56, "rewrite": 50, "kept": 70, "verdict": 90,
+    "quick": 66, "talk": 46, "bare": 34, "day": 50, "calls": 56, "rewrite": 46, "kept": 64, "verdict": 96,
     "short verdicts": 64, "plan": 14, "looked up": 8, "copied": 6, "written": 1,
 }  # fmt: skip
+LEVELS = (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED)
+"""How hard the random ids are that stand beside whole days."""
 STAGES: dict[StageName, Stage] = {
     "repeats": Stage(1.0, (COPYING,)),
     "ids-1": Stage(1.0, (1,)),
@@ -50,8 +52,8 @@ STAGES: dict[StageName, Stage] = {
     "told": Stage(0.75, (WORDS,), shares={"quick": 1}),
     "cited": Stage(0.5, (3, CITED, CITED, CITED), shares=BARE),
     "bare": Stage(0.35, (3, WORDS, CITED, CITED), shares=BARE),
-    "kept": Stage(0.22, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS | {"kept": 450}),
-    "days": Stage(0.22, (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED), shares=DAYS),
+    "kept": Stage(0.22, LEVELS, shares=DAYS | {"kept": 450}),
+    "days": Stage(0.22, LEVELS, shares=DAYS),
 }
 """What a model learns in turn: to copy and to look up in random ids, how a question finds its answer in lists and
 among memories, to say where it stands, to choose what a notebook keeps, and whole days. Each step is short where the

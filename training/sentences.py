@@ -75,10 +75,11 @@ SMALL_TALK = (
     "I am {a}{e}.", "{p} {v} the {n}{e}.", "{p} is {a}{e}.", "It is {a} in {c}{e}.", "There is {n} everywhere.",
     "How {a}!", "So many {n}s in {c}!", "Have a {a} {n}.", "I have no {n} left.", "We {v} a {n}{e}.", "I want {n}.",
     "{p} {v} me{e}.", "A {a} {n} for everybody!", "Nothing but {n}{e}.", "That {n} was {a}.", "I like {a} {n}s.",
-    "{p} brought {n}.", "{p} and {p} {v} each other.", "I {v} {n}{e}.", "The {n} of {c} is {a}.", "Oh, a {n}.",
+    "{p} brought {n}.", "{p} and {p} {v} each other.", "I {v} {n}{e}.", "Oh, a {n}.",
     "Good {n}!", "No {n}{e}.", "We are {a}{e}.", "The {a} {n} {v} me.", "Time for {n}.", "I {v} {p}{e}.",
 )  # fmt: skip
-"""`{n}` is a noun, `{a}` an adjective, `{v}` a verb, `{e}` what stands at the end, `{p}` a person, `{c}` a city."""
+"""`{n}` is a noun, `{a}` an adjective, `{v}` a verb, `{e}` what stands at the end, `{p}` a person, `{c}` a city.
+None of them says of a thing that something of it is so: that is how a fact is stated."""
 SMALL_NOUNS = (
     "coffee", "lunch", "train", "cat", "dog", "cloud", "weekend", "holiday", "song", "joke", "bicycle", "cake", "soup",
     "morning", "evening", "rain", "snow", "umbrella", "sofa", "shoe", "movie", "game", "walk", "storm", "dream",
