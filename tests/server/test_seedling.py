@@ -73,12 +73,11 @@ def test_trusted_it_chooses_what_its_notebook_keeps(
     client = serve(**real)
     client.greet()
     note = "Note this down: The colour of the binding is blue."
-    decided = [f"We decided that {told[0].lower()}{told[1:]}" for told, _, _ in TOLD]
-    for said in ("Good morning!", note, *decided, "My train was late."):
+    told = [one for one, _, _ in TOLD]
+    for said in ("Good morning!", note, *told, "My train was late."):
         client.tool("invoke_agent", task=said, wait_s=120)
     assert "written by director (" in soul("flush", **real).stdout
     kept = soul("notebook", "show", **real).stdout
-    assert "- The colour of the binding is blue.\n" in kept
-    assert sum(f"- {one}\n" in kept for one in decided) >= len(decided) - 1  # some lie near its threshold
+    assert all(f"- {one}\n" in kept for one in ("The colour of the binding is blue.", *told))
     assert "train" not in kept
     assert "morning" not in kept
