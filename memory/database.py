@@ -34,6 +34,8 @@ T = TypeVar("T")
 ACQUIRE_WAIT_S = 30.0
 ACQUIRE_ATTEMPTS = 3
 """A crashing server may be met before it has noticed, while it recovers, and when it is back."""
+LOST_ATTEMPTS = 3
+"""A server that is killed once more while one write is being repeated costs that write nothing."""
 CONTENDED_ATTEMPTS = 4
 CONTENDED_WAIT_S = 0.1
 """Two that wait for each other's rows may meet again at once, unless each waits for a time of its own."""
@@ -63,8 +65,8 @@ class Database:
     """The Soul's Postgres, migrated and ready.
 
     A statement or a `run` that loses its connection (the server was killed, restarted, or the network broke) is
-    repeated once, after the embedded server was brought back. It may then happen twice, when the connection broke
-    between the commit and its answer: so ids are made by the client (UUIDv7) and writes are idempotent. What must
+    repeated, twice at most, after the embedded server was brought back. It may then happen again, when the connection
+    broke between the commit and its answer: so ids are made by the client (UUIDv7) and writes are idempotent. What must
     not be repeated goes through `transaction`, which never is.
 
     Surroundings that fail (gone, slow, full, locked) raise `engine.errors`; what is the statement's own fault (a
@@ -147,8 +149,8 @@ class Database:
                 await self._release(connection)
 
     async def run(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """`work` in a transaction; once more after a lost connection, up to CONTENDED_ATTEMPTS times after a
-        serialization failure or a deadlock."""
+        """`work` in a transaction; up to LOST_ATTEMPTS times where the connection was lost, up to CONTENDED_ATTEMPTS
+        times after a serialization failure or a deadlock."""
 
         async def in_transaction(connection: asyncpg.Connection) -> T:
             transaction = connection.transaction()
@@ -176,7 +178,7 @@ class Database:
 
     async def _repeatable(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         with _explained(self._connector):
-            attempts, revived = 0, False
+            attempts, losses = 0, 0
             while True:
                 revivals = self._revivals
                 attempts += 1
@@ -185,8 +187,8 @@ class Database:
                 except Exception as error:
                     if faults.is_contended(error) and attempts < CONTENDED_ATTEMPTS:
                         await anyio.sleep(random.uniform(0, CONTENDED_WAIT_S))
-                    elif faults.is_lost(error) and not revived:
-                        revived = True
+                    elif faults.is_lost(error) and losses < LOST_ATTEMPTS - 1:
+                        losses += 1
                         await self._revive(revivals, error)
                     else:
                         raise

@@ -148,13 +148,20 @@ def _bytes_of(array: Any) -> Tensor:
     return Tensor(dtype, shape, copied.reshape(-1).view(np.uint8))
 
 
+class Vanished(OSError):
+    """Blocks that a context goes on from are on disk no more; what it holds in memory has to be saved anew."""
+
+
 def save(shelf: Shelf, snapshot: Snapshot) -> Manifest:
-    """Writes a snapshot and commits it. Raises OSError; what was saved before is then still valid."""
+    """Writes a snapshot and commits it. Raises OSError (Vanished, too); what was saved before is then still valid.
+
+    Runs where compactions and sweeps run, so that no file it names goes meanwhile.
+    """
     folder = shelf.home_of(snapshot.name)
     folder.mkdir(parents=True, exist_ok=True)
     snapshot.journal.sync()
     written = 0
-    blocks = list(snapshot.refs)
+    blocks = _standing(shelf, snapshot)
     if snapshot.fresh:
         ref, count = _write_blocks(shelf, snapshot.fresh, snapshot.links, blocks[-1].end if blocks else 0)
         blocks.append(ref)
@@ -188,6 +195,24 @@ def save(shelf: Shelf, snapshot: Snapshot) -> Manifest:
     shelf.written += written
     shelf.commit(manifest)
     return manifest
+
+
+def _standing(shelf: Shelf, snapshot: Snapshot) -> list[BlockRef]:
+    """The snapshot's references to what is on disk already.
+
+    A context that was loaded while its small files were put into one may still name those, although they were swept.
+    """
+    if _are_there(shelf, snapshot.refs):
+        return list(snapshot.refs)
+    end = snapshot.refs[-1].end
+    found = leading(shelf.find(snapshot.name, snapshot.links[: end + 1]), snapshot.links)
+    if not found or found[-1].end < end or not _are_there(shelf, found):
+        raise Vanished(f"block files of {snapshot.name} are gone from {shelf.pool}")
+    return found
+
+
+def _are_there(shelf: Shelf, refs: Sequence[BlockRef]) -> bool:
+    return all((shelf.pool / file).exists() for file in {ref.file for ref in refs})
 
 
 def _origin(shelf: Shelf, kind: str) -> dict[str, str]:
@@ -267,4 +292,4 @@ class Saver:
     """Why the last save failed; empty when it did not."""
 
 
-__all__ = ["IDS", "Saver", "Snapshot", "compact", "extract", "save"]
+__all__ = ["IDS", "Saver", "Snapshot", "Vanished", "compact", "extract", "save"]

@@ -252,6 +252,9 @@ class Shelf:
                     log.warning("kv_sweep_failed", file=str(path), error=str(error))
         with self._lock:
             self._index = {link: ref for link, ref in self._index.items() if ref.file in named}
+            # What was known by a file that went is perhaps in one that stays.
+            for manifest in self._manifests.values():
+                self._learn(manifest)
         return freed
 
     def drop(self, name: str) -> None:

@@ -27,7 +27,7 @@ from engine.kv.form import BLOCK
 from engine.kv.journal import Journal
 from engine.kv.loading import restore
 from engine.kv.removing import remove_shelves
-from engine.kv.saving import COMPACT_AT, IDS, Snapshot, compact, extract, save
+from engine.kv.saving import COMPACT_AT, IDS, Snapshot, Vanished, compact, extract, save
 from engine.kv.shelf import Shelf, foreign
 from engine.kv.verifying import Fault, verify
 
@@ -177,6 +177,10 @@ class Store:
         """On the writer thread."""
         try:
             manifest = save(shelf, snapshot)
+        except Vanished as error:
+            log.warning("kv_blocks_vanished", context=context.name, error=str(error))
+            self._loop.call(self._vanished, context, str(error))
+            return
         except Exception as error:
             log.warning("kv_save_failed", context=context.name, error=str(error))
             self._loop.call(self._done, context, None, str(error))
@@ -186,6 +190,12 @@ class Store:
     def _failed(self, context: Context, error: Exception) -> None:
         log.warning("kv_ids_not_written", context=context.name, error=str(error))
         context.saver.error = str(error)
+
+    def _vanished(self, context: Context, error: str) -> None:
+        """On the event loop. Everything is in memory still, so everything is written once more."""
+        context.refs = []
+        context.saver.due = True
+        self._done(context, None, error)
 
     def _done(self, context: Context, manifest: Manifest | None, error: str) -> None:
         """On the event loop."""

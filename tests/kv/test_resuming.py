@@ -185,6 +185,53 @@ async def test_the_small_files_go_although_the_context_is_in_use(tmp_path: Path,
         assert not await engine.store.verify()  # behind what is still being removed
 
 
+async def test_what_was_loaded_before_a_compaction_is_saved_with_the_file_that_it_made(
+    tmp_path: Path, drawn_folder: Path
+) -> None:
+    async with opened(tmp_path, drawn_folder) as engine:
+        for seed in range(3):
+            await say(engine, "a", prompt(seed, 300))
+            assert await engine.saved("a")
+        context = engine.store.contexts["a"]
+        small = list(context.refs)
+        context.refs = []  # as while the loader reads
+        assert await engine.store.compact("a") == (len(small), 1)
+        context.refs = small  # as what the loader found before is attached only now
+        await say(engine, "a", prompt(9, 300))
+        assert await engine.saved("a")
+        assert not await engine.store.verify()
+        tokens = context.cached
+    async with opened(tmp_path, drawn_folder) as engine:
+        assert (await say(engine, "a", prompt(10, 3))).cached_tokens == tokens
+
+
+async def test_blocks_that_vanish_under_a_context_in_memory_are_written_again(
+    tmp_path: Path, drawn_folder: Path
+) -> None:
+    async with opened(tmp_path, drawn_folder) as engine:
+        await say(engine, "a", prompt(1, 600))
+        assert await engine.saved("a")
+        shelf = engine.store.shelf
+        assert shelf is not None
+        for path in shelf.pool.iterdir():
+            path.unlink()
+        await say(engine, "a", prompt(2, 300))
+        assert await engine.saved("a")
+        assert not await engine.store.verify()
+
+
+async def test_a_prefix_is_shared_from_the_file_that_a_compaction_made(tmp_path: Path, drawn_folder: Path) -> None:
+    opening = prompt(1, 600)
+    async with opened(tmp_path, drawn_folder) as engine:
+        await say(engine, "a", opening)
+        assert await engine.saved("a")
+        await say(engine, "a", prompt(2, 300))
+        assert await engine.saved("a")
+        await engine.store.compact("a")
+        await evict(engine, "a")
+        assert (await say(engine, "b", opening + prompt(3, 3))).cached_tokens == 512
+
+
 async def test_a_dropped_context_leaves_nothing_on_disk(tmp_path: Path, drawn_folder: Path) -> None:
     async with opened(tmp_path, drawn_folder) as engine:
         await say(engine, "a/../../b c", prompt(1, 300))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
+import asyncpg
 import pytest
 
 from bench.endurance.looking import Acknowledged, lost
@@ -52,6 +53,23 @@ async def test_a_database_that_dies_in_mid_write_loses_nothing_and_writes_nothin
                 tasks.start_soon(write, writer)
         assert await lost(memory, acknowledged) == []
         assert await memory.packets.count() == WRITERS * WRITES
+
+
+async def test_one_write_outlives_two_deaths_of_the_database(copied_home: Path) -> None:
+    async with Database.open(DatabaseConfig(home=copied_home)) as database, Memory.open(database, None) as memory:
+        attempts = 0
+        one = packet("written although the server died twice under it")
+
+        async def write(connection: asyncpg.Connection) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts < 3:
+                kill(database)
+            await memory.packets.add(connection, [one])
+
+        await database.run(write)
+        assert attempts == 3
+        assert await memory.packets.count() == 1
 
 
 async def test_a_database_that_dies_in_mid_import_is_brought_back_and_the_import_ends(copied_home: Path) -> None:
