@@ -17,7 +17,7 @@ from training import words
 
 torch = pytest.importorskip("torch")
 
-from training.batches import DECISIVE, DIGIT, IGNORED, batch  # noqa: E402 (after the skip)
+from training.batches import DECISIVE, DIGIT, IGNORED, KEPT, batch  # noqa: E402 (after the skip)
 from training.export import export  # noqa: E402
 from training.trainer import CHECKPOINT, CURVE, Point, Settings, fresh, rate_at, shape, train  # noqa: E402
 
@@ -62,7 +62,7 @@ def test_a_batch_is_of_its_step_and_teaches_only_what_follows(chat: Chat) -> Non
 
 def test_what_decides_counts_more_than_what_follows(chat: Chat) -> None:
     made = batch(chat, 4_000, 2_000, 1, 5)
-    heavy = made.weights == DECISIVE
+    heavy = made.weights >= DECISIVE
     learned = made.targets != IGNORED
     firsts = learned & ~np.roll(learned, 1)
     assert heavy[firsts].all()
@@ -72,7 +72,11 @@ def test_what_decides_counts_more_than_what_follows(chat: Chat) -> None:
     digits = np.isin(made.targets, chat.encode("0123456789")) & ~heavy
     assert digits.any()
     assert (made.weights[digits] == DIGIT).all()
-    assert set(made.weights) == {1.0, DIGIT, DECISIVE}
+    chosen, stays = chat.encode("] stays")
+    line_stays = (made.ids == chosen) & (made.targets == stays)
+    assert line_stays.any()
+    assert (made.weights[line_stays] == KEPT * DECISIVE).all()
+    assert set(made.weights[learned & ~line_stays]) == {1.0, DIGIT, DECISIVE}
     assert heavy[learned].mean() < 0.5
 
 
