@@ -109,9 +109,22 @@ def _tokens() -> frozenset[str]:
 
 @cache
 def _pieces() -> tuple[str, ...]:
-    """What the tokenizer has of lower-case letters, two at least, without the words that hold sentences together."""
+    """What the tokenizer has of lower-case letters, two at least."""
     found = {piece.removeprefix(BLANK) for piece in _tokens()}
-    return tuple(sorted({piece for piece in found if re.fullmatch("[a-z]{2,}", piece)} - {*map(str.casefold, GLUE)}))
+    return tuple(sorted(piece for piece in found if re.fullmatch("[a-z]{2,}", piece)))
+
+
+@cache
+def _words_of_their_own() -> tuple[str, ...]:
+    """Those without the words that hold sentences together: "by" ends a name, but is none."""
+    glue = {word.casefold() for word in GLUE}
+    return tuple(piece for piece in _pieces() if piece not in glue)
+
+
+@cache
+def _capitals() -> tuple[str, ...]:
+    """What it has of a capital and lower-case letters: "Sor" is another token than "sor"."""
+    return tuple(sorted(piece for piece in _tokens() if re.fullmatch("[A-Z][a-z]+", piece)))
 
 
 @dataclass(frozen=True)
@@ -124,8 +137,7 @@ class Vocabulary:
     def of(self, words: Sequence[str]) -> str:
         """One of those words that belong to this split; a taught one is wild now and then."""
         if self.wild():
-            word = self.made()
-            return word.capitalize() if words[0][0].isupper() else word
+            return self.proper() if words[0][0].isupper() else self.made()
         return self.rng.choice([word for word in words if split_of(word) == self.split])
 
     def wild(self) -> bool:
@@ -135,9 +147,21 @@ class Vocabulary:
     def made(self) -> str:
         """A word of one to three pieces."""
         while True:
-            word = "".join(self.rng.choice(_pieces()) for _ in range(self.rng.choice((1, 1, 2, 2, 3))))
+            count = self.rng.choice((1, 1, 2, 2, 3))
+            among = _words_of_their_own() if count == 1 else _pieces()
+            word = "".join(self.rng.choice(among) for _ in range(count))
             if len(word) > 2 and split_of(word) == self.split:
                 return word
+
+    def proper(self) -> str:
+        """The same with a capital; half of them begin with a token that has it."""
+        while self.rng.random() < 0.5:
+            word = self.rng.choice(_capitals()) + "".join(
+                self.rng.choice(_pieces()) for _ in range(self.rng.choice((1, 1, 2)))
+            )
+            if split_of(word) == self.split:
+                return word
+        return self.made().capitalize()
 
     def babble(self, count: int) -> str:
         """So many of them."""
@@ -168,7 +192,7 @@ class Vocabulary:
     def name(self) -> str:
         """A capitalised made-up name of this split, one to three syllables."""
         if self.wild():
-            return self.made().capitalize()
+            return self.proper()
         while True:
             parts = [
                 self.rng.choice(ONSETS) + self.rng.choice(VOWELS) + (self.rng.choice(CODAS) if last else "")
