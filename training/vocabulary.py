@@ -154,7 +154,7 @@ class Vocabulary:
                 return word
 
     def proper(self) -> str:
-        """The same with a capital; half of them begin with a token that has it."""
+        """The same with a capital; nearly half of them begin with a token that has it."""
         while self.rng.random() < 0.5:
             word = self.rng.choice(_capitals()) + "".join(
                 self.rng.choice(_pieces()) for _ in range(self.rng.choice((1, 1, 2)))
