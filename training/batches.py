@@ -30,7 +30,7 @@ DECISIVE = 5.0
 and what a key, a value and an argument begin with. What follows mostly follows from it."""
 FORKS = ("The", " the", " of", " is", '": "', '": {"', '", "', "]")
 """Behind these it is decided which key, value or argument it is, and whether a line is kept."""
-KEPT = 3.0
+KEPT = 4.0
 """How much more than to let a line go it counts to keep one: small talk that is kept costs a few tokens, a fact that is
 lost is lost."""
 DIGIT = 2.0

@@ -27,6 +27,8 @@ BARE: tuple[Exchange, ...] = (
     *(Day.found, Day.found, Day.found, Day.refused, Day.missing, Day.missing, Day.missing, Day.from_window),
     *(Day.from_window, Day.quoted, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen, Day.from_seen),
 )
+NOTED = 0.4
+"""Share of the requests for tools in a row that ask for a note."""
 REQUESTED: tuple[Exchange, ...] = (
     Day.search, Day.note, Day.correct, Day.mount, Day.index, Day.unmount, Day.order, Day.plan, Day.itself,
 )  # fmt: skip
@@ -117,7 +119,8 @@ def calls(words: Vocabulary, length: int) -> Scene:
     rng = words.rng
     made = Day(words, _tools(words), rng.choice((0, 1, 3)))
     while made.length < length:
-        rng.choice((*REQUESTED, *REQUESTED, Day.missing, Day.found, *SAYING))(made)
+        others = (*REQUESTED, *REQUESTED, Day.missing, Day.found, *SAYING)
+        (Day.note if rng.random() < NOTED else rng.choice(others))(made)
     return _scene("calls", made, made.tell())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,9 @@ OWN = 0.15
 """Share of the taught statements and questions that are of these."""
 KIN = 0.3
 """Share of the other subjects that share a word with the one they may be taken for."""
+ALIKE = 0.3
+"""Share of the taught facts near another that are said in its very words: who says both again has to know which of the
+two places it reads."""
 
 
 @dataclass(frozen=True)
@@ -183,5 +187,15 @@ def near(words: Vocabulary, about: Fact, count: int) -> list[Fact]:
         if one.key not in keys:
             keys.add(one.key)
             values.append(one.value)
-            found.append(one)
+            alike = words.split == "train" and words.rng.random() < ALIKE
+            found.append(_alike(about, one) if alike else one)
     return found
+
+
+def _alike(about: Fact, one: Fact) -> Fact:
+    """The fact in the words in which the other is said; in its own where those words hold it in pieces."""
+    parts = {about.value: one.value, about.field: one.field}
+    parts |= {about.subject: one.subject, capital(about.subject): capital(one.subject)}
+    holes = "|".join(re.escape(part) for part in sorted(parts, key=len, reverse=True))
+    said = re.sub(rf"\b(?:{holes})(?!\w)", lambda part: parts[part[0]], about.said)
+    return replace(one, said=said) if all(part in said for part in (one.value, one.field)) else one

@@ -38,8 +38,8 @@ BARE = {
     "copied": 3, "written": 1,
 }  # fmt: skip
 DAYS = {
-    "quick": 66, "talk": 46, "bare": 34, "day": 50, "calls": 56, "rewrite": 46, "kept": 64, "verdict": 96,
-    "short verdicts": 64, "plan": 14, "looked up": 8, "copied": 6, "written": 1,
+    "quick": 140, "talk": 46, "bare": 34, "day": 50, "calls": 160, "rewrite": 46, "kept": 90, "verdict": 96,
+    "short verdicts": 64, "plan": 14, "looked up": 8, "copied": 20, "written": 1,
 }  # fmt: skip
 LEVELS = (3, WORDS, WORDS, WORDS, WORDS, WORDS, CITED)
 """How hard the random ids are that stand beside whole days."""

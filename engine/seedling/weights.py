@@ -13,7 +13,7 @@ from typing import Any
 from engine.seedling.template import BEGIN, CHAT_TEMPLATE, CONTROL, END, PAD
 
 FOLDER = Path(__file__).with_name("model")
-NAME = "seedling-8"
+NAME = "seedling-9"
 NOTICE = (
     "These words come from the seedling, a small stand-in for a model: it repeats what it is told and shown, is often "
     "wrong, and knows nothing of the world."

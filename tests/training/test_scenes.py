@@ -16,6 +16,7 @@ from engine.chat import Chat
 from training import phrases, sentences, words
 from training.days import kept, quick, talk
 from training.exchanges import REWRITE_BUDGET
+from training.facts import Fact, fact, near
 from training.mixture import MARKED, marked, scene
 from training.rendering import before, rendered, said, tools_of
 from training.scenes import stated
@@ -51,6 +52,24 @@ def test_no_sentence_that_is_put_together_is_one_of_the_evaluation() -> None:
     for _ in range(3_000):
         made = sentences.statement(words, "port", "Veltran", "12"), sentences.request(words, "port", "Veltran")
         assert not any(one.fullmatch(sentence) for one in kept for sentence in made), made
+
+
+def _frame(one: Fact) -> str:
+    """Its sentence without its own words."""
+    parts = (one.value, one.subject, sentences.capital(one.subject), one.field)
+    return re.sub("|".join(map(re.escape, parts)), "", one.said)
+
+
+def test_a_fact_near_another_says_its_own_value_and_in_many_cases_in_the_words_of_the_other() -> None:
+    same = 0
+    for seed in range(400):
+        vocabulary = Vocabulary(random.Random(seed), "train")
+        about = fact(vocabulary)
+        for other in near(vocabulary, about, 2):
+            assert other.value in other.said and other.field in other.said
+            assert other.subject.lower() in other.said.lower()
+            same += _frame(about) == _frame(other)
+    assert same > 100, same
 
 
 def test_a_quick_answer_cites_the_memory_that_says_it() -> None:
