@@ -48,7 +48,7 @@ CHARACTERS = 2.6
 TWOFOLD = 0.2
 """Share of the tasks and notes that are of two sentences: an argument does not end with the first full stop."""
 TWOFOLD_TAUGHT = 0.7
-"""The same of the taught notes: where two sentences begin alike, a copy of them may go back to the first, without end."""
+"""The same of the taught notes: where two sentences begin alike, their copy may go back to the first, without end."""
 SMALL_TALK, PROSE = 0.5, 0.1
 """Shares of the taught small talk that are put together of parts, and of plain sentences."""
 RECURRING = 0.5
